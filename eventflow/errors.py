@@ -1,0 +1,257 @@
+"""The errors: one small tree, made of fields; the message is built from the fields and says the fix.
+
+An error crosses processes, so each is picklable by construction: its arguments go to `super().__init__` unchanged. An *expected*
+failure of a request is one of `RequestError`: it becomes an event and never stops the other requests. The rest stop the run.
+
+Invariants:
+    `str(error)` is one line and ends with what to do;
+    no error holds a secret: a URL is redacted before it is passed in.
+"""
+
+
+class EventflowError(Exception):
+    """Whatever eventflow raises on purpose."""
+
+
+class UsageError(EventflowError, ValueError):
+    """The command or the call was wrong. Exit status 2.
+
+    Args:
+        problem: what is wrong.
+        fix: what to do about it.
+    """
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(problem, fix)
+        self.problem, self.fix = problem, fix
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.fix}"
+
+
+class MissingExtra(UsageError):
+    """The command needs packages that were not installed."""
+
+
+class NoActiveSpan(EventflowError, LookupError):
+    """`record` was called outside any run."""
+
+    def __str__(self) -> str:
+        return "no span is active here: call record() inside `with span:`, or use span.record()"
+
+
+class StoreError(EventflowError):
+    """The store or the machine failed. Exit status 3. What was acknowledged before is safe."""
+
+
+class LogWriteFailed(StoreError):
+    """The log could not be written; nothing after the last commit counts.
+
+    Args:
+        path: the segment.
+        problem: what the operating system said.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = path, problem
+
+    def __str__(self) -> str:
+        return f"cannot write the log {self.path} ({self.problem}): free some room or mend the disk, then `eventflow resume`"
+
+
+class LogClosed(StoreError):
+    """An event was recorded after the recorder was closed, or in a forked child of the process that opened it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the log is not open here ({self.reason}): open a Recorder in this process"
+
+
+class LogDamaged(StoreError):
+    """Bytes that were committed are not what was written.
+
+    Args:
+        path: the segment.
+        offset: the first byte of the batch that does not check, from 0.
+        line: its line, from 1.
+        problem: what does not hold.
+    """
+
+    def __init__(self, path: str, offset: int, line: int, problem: str) -> None:
+        super().__init__(path, offset, line, problem)
+        self.path, self.offset, self.line, self.problem = path, offset, line, problem
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: damaged at byte {self.offset}, line {self.line}: {self.problem}: "
+            "what stands before it is good; restore the file from a copy"
+        )
+
+
+class NewerFormat(StoreError):
+    """The run was written by a newer eventflow."""
+
+    def __init__(self, path: str, found: int, known: int) -> None:
+        super().__init__(path, found, known)
+        self.path, self.found, self.known = path, found, known
+
+    def __str__(self) -> str:
+        return f"{self.path} has format {self.found}, this eventflow reads up to {self.known}: upgrade eventflow"
+
+
+class MalformedPayload(StoreError):
+    """A payload does not fit the type that its event names."""
+
+    def __init__(self, type_name: str, event_id: str, problem: str) -> None:
+        super().__init__(type_name, event_id, problem)
+        self.type_name, self.event_id, self.problem = type_name, event_id, problem
+
+    def __str__(self) -> str:
+        return f"the payload of {self.type_name} event {self.event_id} is malformed ({self.problem}): run `eventflow verify`"
+
+
+class UnknownRun(EventflowError, LookupError):
+    """No such run, or more than one, in the store."""
+
+    def __init__(self, name: str, store: str, matches: tuple[str, ...] = ()) -> None:
+        super().__init__(name, store, matches)
+        self.name, self.store, self.matches = name, store, matches
+
+    def __str__(self) -> str:
+        if self.matches:
+            return f"{name_of(self.name)} fits {len(self.matches)} runs ({', '.join(self.matches[:5])}): give more of the name"
+        return f"no run {name_of(self.name)} in {self.store}: `eventflow runs` lists them, --store names another folder"
+
+
+def name_of(text: str) -> str:
+    """The text as it can stand in a one-line message: quoted, control characters escaped, at most 120 characters."""
+    shown = ascii(text) if not text.isprintable() else repr(text)
+    return shown if len(shown) <= 120 else f"{shown[:110]}…{shown[-1]}"
+
+
+class RequestError(EventflowError):
+    """A request failed; the others go on.
+
+    Args:
+        url: the redacted URL.
+        what: what happened, in a few words.
+    """
+
+    fix = "try again with `eventflow resume`"
+
+    def __init__(self, url: str, what: str) -> None:
+        super().__init__(url, what)
+        self.url, self.what = url, what
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.what}: {self.fix}"
+
+
+class InvalidRequest(RequestError, ValueError):
+    """A line of the input is not a request."""
+
+    fix = "correct the line"
+
+
+class ConnectRefused(RequestError, ConnectionError):
+    """Nothing listens at that address."""
+
+    fix = "check the host and port, then resume"
+
+
+class NameNotResolved(RequestError):
+    """DNS has no address for the host."""
+
+    fix = "check the spelling of the host and your DNS, then resume"
+
+
+class ConnectFailed(RequestError, ConnectionError):
+    """No connection could be made, for a reason other than refusal: no route, no TLS, no socket."""
+
+    fix = "check the network and the certificate, then resume"
+
+
+class ConnectionLost(RequestError, ConnectionError):
+    """The server closed or reset the connection before the response was complete."""
+
+    fix = "resume to try again; if it stays, ask for less at once with --workers"
+
+
+class TimedOut(RequestError, TimeoutError):
+    """Nothing arrived within the time allowed."""
+
+    fix = "resume to try again, or allow more with --timeout"
+
+
+class HttpStatus(RequestError):
+    """The server answered with a status of 400 or more.
+
+    Args:
+        url: the redacted URL.
+        what: the status and its phrase.
+        status: the status.
+        retry_after: the header of that name as it was sent, if any.
+    """
+
+    def __init__(self, url: str, what: str, status: int = 0, retry_after: str | None = None) -> None:
+        super().__init__(url, what)
+        self.args = (url, what, status, retry_after)
+        self.status, self.retry_after = status, retry_after
+
+
+class ClientStatus(HttpStatus):
+    """4xx: the request was wrong, as the server sees it."""
+
+    fix = "check the URL and your rights to it"
+
+
+class ServerStatus(HttpStatus):
+    """5xx: the server failed."""
+
+    fix = "resume when the server is well"
+
+
+class BadResponse(RequestError):
+    """The response is not HTTP, redirects for ever, or cannot be decoded."""
+
+    fix = "open the URL in a browser and see what it is"
+
+
+class ShortBody(RequestError):
+    """Fewer or more bytes arrived than Content-Length promised."""
+
+    fix = "resume to fetch it again"
+
+
+class ChecksumMismatch(RequestError):
+    """The bytes do not have the SHA-256 that the list gives."""
+
+    fix = "fetch the list and the file again; one of them is not what it was"
+
+
+class DiskFull(RequestError, OSError):
+    """The output folder has no room."""
+
+    fix = "free some room, then resume"
+
+    def __init__(self, url: str, what: str) -> None:
+        RequestError.__init__(self, url, what)
+
+
+class FileNotWritten(RequestError, OSError):
+    """The file could not be written for a reason other than room."""
+
+    fix = "check the output folder and its permissions, then resume"
+
+    def __init__(self, url: str, what: str) -> None:
+        RequestError.__init__(self, url, what)
+
+
+class ProgramFailed(RequestError):
+    """The external program of the subprocess stage ended with a status that is not 0."""
+
+    fix = "run the program on the file by hand to see why, then resume"

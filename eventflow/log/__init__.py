@@ -1,0 +1,1 @@
+"""The log: segments, commits, reading and checking."""

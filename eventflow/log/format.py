@@ -1,0 +1,117 @@
+r"""The format of a segment, byte by byte: pure functions over bytes, no files.
+
+A segment is NDJSON. It is a sequence of batches; a batch is its event lines, then one commit line, and counts only when that line is
+whole. The first batch of a segment is empty: its commit line says what the chain was when the segment was opened.
+
+    {"commit":{"format":1,"count":0,"seq":-1,"chain":"…"}}
+    {"id":"…","type":"run.started",…}
+    {"id":"…","type":"stage.started",…}
+    {"commit":{"format":1,"count":2,"seq":1,"chain":"…"}}
+
+The chain is BLAKE2b with a 32-byte digest (RFC 7693) over everything before it in this writer's log:
+`chain = blake2b(chain before, as 32 bytes + the batch's event lines, newlines included)`, and before the first event
+`blake2b("eventflow log 1\n<run>\n<writer>\n")`, so a batch can be neither changed, moved, dropped nor brought from another run unseen.
+
+Invariants:
+    no line contains a newline byte but the one that ends it (JSON escapes them), so a commit line can be found from either end;
+    an event line begins with `{"id":"` and a UUID of 36 characters, then `","type":"`, so its type is at a fixed place.
+"""
+
+from collections.abc import Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from eventflow.errors import NewerFormat
+from eventflow.event import Event, Payload, StoredEvent
+
+FORMAT = 1
+COMMIT_PREFIX = b'{"commit":'
+EVENT_PREFIX = b'{"id":"'
+LINE_BYTES_MAX = 1 << 20
+TYPE_OFFSET = len(EVENT_PREFIX) + 36 + len('","type":"')
+
+_encoder = msgspec.json.Encoder()
+_event_decoder = msgspec.json.Decoder(StoredEvent)
+
+
+class Commit(msgspec.Struct, frozen=True):
+    """The commit line's content: how many events the batch has, the writer's last `seq`, the chain after the batch (64 hex digits)."""
+
+    format: int
+    count: int
+    seq: int
+    chain: str
+
+
+class _CommitLine(msgspec.Struct, frozen=True):
+    commit: Commit
+
+
+_commit_decoder = msgspec.json.Decoder(_CommitLine)
+
+
+def genesis(run: str, writer: str) -> bytes:
+    """The chain of a writer that has written nothing, 32 bytes."""
+    return blake2b(f"eventflow log {FORMAT}\n{run}\n{writer}\n".encode(), digest_size=32).digest()
+
+
+def advance(chain: bytes, lines: bytes) -> bytes:
+    """The chain, 32 bytes, after a batch whose event lines are `lines`."""
+    digest = blake2b(chain, digest_size=32)
+    digest.update(lines)
+    return digest.digest()
+
+
+def encode_events(events: Sequence[Event[Payload]]) -> bytes:
+    """The event lines of a batch."""
+    return _encoder.encode_lines(events)
+
+
+def encode_commit(count: int, seq: int, chain: bytes) -> bytes:
+    """The commit line that ends a batch."""
+    return _encoder.encode(_CommitLine(Commit(FORMAT, count, seq, chain.hex()))) + b"\n"
+
+
+def decode_event(line: bytes) -> StoredEvent:
+    """The event of a line.
+
+    Raises:
+        msgspec.MsgspecError: the line is not an event.
+    """
+    return _event_decoder.decode(line)
+
+
+def decode_commit(line: bytes, path: str) -> Commit:
+    """The commit of a commit line of the segment `path`.
+
+    Raises:
+        NewerFormat: it was written by a newer eventflow.
+        msgspec.MsgspecError: the line is not a commit.
+    """
+    commit = _commit_decoder.decode(line).commit
+    if commit.format > FORMAT:
+        raise NewerFormat(path, commit.format, FORMAT)
+    return commit
+
+
+def committed_length(data: bytes) -> int:
+    """How many bytes of `data`, which begins at the start of a line, belong to whole batches: up to the last whole commit line."""
+    start = len(data)
+    while True:
+        start = data.rfind(COMMIT_PREFIX, 0, start)
+        if start < 0:
+            return 0
+        end = data.find(b"\n", start)
+        if end >= 0 and (start == 0 or data[start - 1] == 0x0A):
+            return end + 1
+
+
+def event_lines(data: bytes) -> list[bytes]:
+    """The event lines of committed bytes, without newlines and commit lines."""
+    return [line for line in data.split(b"\n") if line and not line.startswith(COMMIT_PREFIX)]
+
+
+def type_is(line: bytes, prefix: bytes) -> bool:
+    """Whether an event line's type begins with `prefix`, without decoding the line."""
+    return line.startswith(prefix, TYPE_OFFSET)

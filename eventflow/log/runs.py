@@ -1,0 +1,152 @@
+"""The catalogue: which runs a store holds, and the folder of each.
+
+A store is a folder; a run is a folder in it. There is no index to keep in step: the folders are the catalogue.
+
+Invariants:
+    a run's name sorts by the time at which it was made;
+    `run.json` is whole or absent; folders are for their owner only.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventflow.disk import Disk
+from eventflow.errors import NewerFormat, StoreError, UnknownRun, UsageError, name_of
+from eventflow.log.format import FORMAT
+from eventflow.log.reader import segment_paths
+from eventflow.sources import Sources, SystemSources
+
+DEFAULT_STORE = ".eventflow"
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What ran, as `run.json` keeps it. `command` and `settings` are redacted; `created` is ISO 8601 in UTC."""
+
+    format: int = FORMAT
+    run: str
+    stage: str
+    created: str
+    command: tuple[str, ...] = ()
+    settings: dict[str, Any] = {}
+    machine: dict[str, Any] = {}
+
+
+class RunFolder:
+    """The folder of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path.name
+        self.log = path / "log"
+
+    def info(self) -> RunInfo:
+        """What ran.
+
+        Raises:
+            StoreError: `run.json` is missing or is not what eventflow wrote.
+            NewerFormat: it was written by a newer eventflow.
+        """
+        path = self.path / "run.json"
+        try:
+            info = msgspec.json.decode(path.read_bytes(), type=RunInfo)
+        except (OSError, msgspec.MsgspecError) as problem:
+            raise StoreError(f"{path} cannot be read ({problem}): restore it from a copy") from problem
+        if info.format > FORMAT:
+            raise NewerFormat(str(path), info.format, FORMAT)
+        return info
+
+    def is_live(self) -> bool:
+        """Whether a process is writing to this run now: whether any segment's lock is held."""
+        return any(_locked(path) for path in segment_paths(self.log))
+
+
+def _locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def store_path(given: Path | None) -> Path:
+    """The store to use: the one given, else `EVENTFLOW_STORE`, else `.eventflow` in the working folder."""
+    return given or Path(os.environ.get("EVENTFLOW_STORE") or DEFAULT_STORE)
+
+
+def create_run(
+    store: Path,
+    *,
+    stage: str,
+    command: tuple[str, ...] = (),
+    settings: dict[str, Any] | None = None,
+    machine: dict[str, Any] | None = None,
+    sources: Sources | None = None,
+    disk: Disk | None = None,
+) -> RunFolder:
+    """Make the folder of a new run, durably, with its `run.json`.
+
+    Raises:
+        UsageError: the store cannot be made or written.
+    """
+    sources = sources or SystemSources()
+    created = datetime.fromtimestamp(sources.time_ns() / 1e9, UTC)
+    run = f"{created:%Y%m%d-%H%M%S}-{sources.name_suffix()[:4]}"
+    folder = RunFolder(store / run)
+    disk = disk or Disk()
+    info = RunInfo(
+        run=run, stage=stage, created=created.isoformat(timespec="microseconds"), command=command,
+        settings=settings or {}, machine=machine or {},
+    )
+    try:
+        store.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.path.mkdir(mode=0o700)
+        folder.log.mkdir(mode=0o700)
+        disk.replace_file(folder.path / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
+        disk.sync_folder(store)
+    except OSError as problem:
+        reason = f"the store {name_of(str(store))} cannot be written ({problem.strerror or problem})"
+        raise UsageError(reason, "name another folder with --store or EVENTFLOW_STORE, or make room") from problem
+    return folder
+
+
+def list_runs(store: Path) -> list[RunFolder]:
+    """The runs of a store, oldest first. A store that is not there has none."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return sorted(_runs(store), key=lambda run: run.run)
+    return []
+
+
+def _runs(store: Path) -> Iterator[RunFolder]:
+    for path in store.iterdir():
+        if path.is_dir() and not path.is_symlink() and (path / "run.json").is_file():
+            yield RunFolder(path)
+
+
+def find_run(store: Path, name: str) -> RunFolder:
+    """The run of that name; the beginning or the end of a name is enough where it fits one run; `latest` is the newest.
+
+    Raises:
+        UnknownRun: no run fits, or several do.
+    """
+    runs = list_runs(store)
+    if name == "latest" and runs:
+        return runs[-1]
+    matches = [run for run in runs if run.run == name] or [
+        run for run in runs if name and (run.run.startswith(name) or run.run.endswith(name))
+    ]
+    if len(matches) != 1:
+        raise UnknownRun(name, str(store), tuple(run.run for run in matches))
+    return matches[0]

@@ -1,0 +1,311 @@
+"""The recorder: one call puts an event into the log; a writer thread makes a batch of them durable every few milliseconds.
+
+It sits between the code that does the work and `eventflow.log`. The forces: the hot path must not wait for a disk, an event that was
+reported must never be lost, and memory must stay bounded when the disk is slow. Hence group commit: `record` hands the event to the
+writer thread and returns; `flush` is the barrier; a full queue makes `record` wait.
+
+Invariants:
+    events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
+    at most `EVENTS_WAITING_MAX` events (about 10 MB) wait in memory; none is ever dropped;
+    an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
+"""
+
+import os
+import threading
+import weakref
+from collections.abc import Iterable
+from contextvars import ContextVar, Token
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from eventflow.disk import Disk
+from eventflow.errors import LogClosed, NoActiveSpan, StoreError
+from eventflow.event import Event, Link, Payload
+from eventflow.log.format import encode_events
+from eventflow.log.segment import LogWriter
+from eventflow.sources import Sources, SystemSources
+
+EVENTS_WAITING_MAX = 16_384
+BATCH_EVENTS_MAX = 1_000
+BATCH_SECONDS_MAX = 0.005
+_WAKING_COUNTS = (1, BATCH_EVENTS_MAX)
+
+
+class Stream:
+    """The story of one thing, as far as it is told: the next version, and the last event as the link for the next one."""
+
+    __slots__ = ("last", "name", "trace_id", "version")
+
+    def __init__(self, name: str, trace_id: str, version: int = 0, last: Link | None = None) -> None:
+        self.name, self.trace_id, self.version, self.last = name, trace_id, version, last
+
+
+class Handoff(msgspec.Struct, frozen=True):
+    """A span and its stream, to go on with in another process. The giver records nothing more in that stream until it is back."""
+
+    stream: str
+    trace_id: str
+    version: int
+    last: Link | None
+    span_id: str
+    parent_span_id: str | None
+
+
+class Span:
+    """A piece of a story with a beginning and an end, to record events in. `with span:` makes it the current one.
+
+    A span is used by one thread or task at a time; several spans of one stream may be used by several.
+    """
+
+    __slots__ = ("_tokens", "parent_span_id", "recorder", "span_id", "stream")
+
+    def __init__(self, recorder: "Recorder", stream: Stream, span_id: str, parent_span_id: str | None) -> None:
+        self.recorder, self.stream = recorder, stream
+        self.span_id, self.parent_span_id = span_id, parent_span_id
+        self._tokens: list[Token[Span]] = []
+
+    def record(self, payload: Payload, *causes: Link) -> Link:
+        """Record an event in this span. It links to the stream's event before it, and to `causes`. See `Recorder.record`."""
+        return self.recorder.record(self, payload, causes)
+
+    def child(self) -> "Span":
+        """A new span of the same story, enclosed by this one."""
+        return Span(self.recorder, self.stream, self.recorder.sources.span_id(), self.span_id)
+
+    def handoff(self) -> Handoff:
+        """What another process needs to go on in this span."""
+        stream = self.stream
+        return Handoff(stream.name, stream.trace_id, stream.version, stream.last, self.span_id, self.parent_span_id)
+
+    def __enter__(self) -> Self:
+        self._tokens.append(_current.set(self))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        _current.reset(self._tokens.pop())
+
+
+_current: ContextVar[Span] = ContextVar("eventflow_span")
+
+
+def current_span() -> Span:
+    """The span that `with span:` made current in this thread or task.
+
+    Raises:
+        NoActiveSpan: there is none.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise NoActiveSpan from None
+
+
+def record(payload: Payload, *causes: Link) -> Link:
+    """Record an event in the current span. See `Recorder.record`."""
+    return current_span().record(payload, *causes)
+
+
+class RecorderStatistics(msgspec.Struct, frozen=True):
+    """A recorder's numbers so far. `waiting_max` is the most events that waited in memory at once."""
+
+    recorded: int
+    durable: int
+    batches: int
+    waiting_max: int
+
+
+class Recorder:
+    """Records the events of one process of one run. Safe to call from threads and from trio tasks alike.
+
+    Args:
+        log: `<store>/<run>/log`.
+        run: the run.
+        sources: time, ids and randomness.
+        disk: the operating system, or a test's idea of it.
+        batch_seconds_max: how long an event waits for company before it is written. None: until a batch is full or `flush` asks.
+
+    Raises:
+        LogWriteFailed: the log could not be opened.
+    """
+
+    def __init__(
+        self, log: Path, run: str, *, sources: Sources | None = None, disk: Disk | None = None,
+        batch_seconds_max: float | None = BATCH_SECONDS_MAX,
+    ) -> None:
+        self.sources = sources or SystemSources()
+        self.run = run
+        self._writer = LogWriter(log, run, self.sources.name_suffix(), disk)
+        self.writer = self._writer.writer
+        self._batch_seconds_max = batch_seconds_max
+        self._event_id, self._time_ns = self.sources.event_id, self.sources.time_ns
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
+        self._work = threading.Condition(self._lock)  # something for the writer thread to do
+        self._waiting: list[Event[Payload]] = []
+        self._next_seq = 0
+        self._durable_seq = -1
+        self._flush_seq = -1
+        self._batches = 0
+        self._waiting_max = 0
+        self._closing = False
+        self._failure: StoreError | None = None
+        self._thread = threading.Thread(target=self._write_batches, name="eventflow-log", daemon=True)
+        self._thread.start()
+        _recorders.add(self)
+
+    def open_stream(self, name: str) -> Span:
+        """Begin the story of a thing, in a trace of its own; gives its root span."""
+        return Span(self, Stream(name, self.sources.trace_id()), self.sources.span_id(), None)
+
+    def adopt(self, handoff: Handoff) -> Span:
+        """Go on in a story that another process began."""
+        stream = Stream(handoff.stream, handoff.trace_id, handoff.version, handoff.last)
+        return Span(self, stream, handoff.span_id, handoff.parent_span_id)
+
+    def record(self, span: Span, payload: Payload, causes: Iterable[Link] = ()) -> Link:
+        """Put one event into the log, in order, and return the link to it. It is durable after the next `flush`.
+
+        Blocks only while `EVENTS_WAITING_MAX` events wait for a slow disk.
+
+        Raises:
+            StoreError: the log cannot be written any more, or this recorder is closed: stop the run.
+        """
+        stream = span.stream
+        event_id = self._event_id()
+        link = Link(event_id, stream.trace_id, span.span_id)
+        with self._lock:
+            if self._failure is not None or self._closing:
+                raise self._failure or LogClosed("the recorder is closed")
+            waiting = self._waiting
+            if len(waiting) >= EVENTS_WAITING_MAX:
+                waiting = self._wait_for_room()
+            last = stream.last
+            waiting.append(
+                Event(
+                    event_id, payload.TYPE, self._time_ns(), self.run, stream.name, stream.version, self.writer, self._next_seq,
+                    stream.trace_id, span.span_id, payload, span.parent_span_id, (last, *causes) if last else tuple(causes),
+                )
+            )
+            stream.version += 1
+            stream.last = link
+            self._next_seq += 1
+            if len(waiting) in _WAKING_COUNTS:
+                self._work.notify()
+        return link
+
+    def flush(self, timeout_s: float | None = None) -> None:
+        """Return when everything that was recorded before this call is on disk.
+
+        Raises:
+            StoreError: it cannot be made durable.
+            TimeoutError: it was not within `timeout_s`.
+        """
+        with self._lock:
+            target = self._next_seq - 1
+            self._flush_seq = max(self._flush_seq, target)
+            self._work.notify()
+            done = self._changed.wait_for(lambda: self._failure or self._durable_seq >= target, timeout_s)
+            if self._durable_seq >= target:
+                return
+            if not done:
+                raise TimeoutError(f"the log was not durable within {timeout_s} s")
+            raise self._failure or LogClosed("the recorder failed")
+
+    def close(self) -> None:
+        """Flush, stop the writer thread and release the segment. Idempotent.
+
+        Raises:
+            StoreError: what was recorded last could not be made durable.
+        """
+        try:
+            if self._failure is None and not self._closing:
+                self.flush()
+        finally:
+            with self._lock:
+                self._closing = True
+                self._work.notify()
+            if self._thread is not threading.current_thread():
+                self._thread.join()
+            self._writer.close()
+
+    def statistics(self) -> RecorderStatistics:
+        """The numbers so far."""
+        with self._lock:
+            return RecorderStatistics(self._next_seq, self._durable_seq + 1, self._batches, self._waiting_max)
+
+    @property
+    def failure(self) -> StoreError | None:
+        """Why this recorder cannot record any more, None while it can."""
+        return self._failure
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait_for_room(self) -> list[Event[Payload]]:
+        """Back-pressure: called with the lock held; returns the list to append to."""
+        self._work.notify()
+        self._changed.wait_for(lambda: self._failure or self._closing or len(self._waiting) < EVENTS_WAITING_MAX)
+        if self._failure is not None or self._closing:
+            raise self._failure or LogClosed("the recorder is closed")
+        return self._waiting
+
+    def _write_batches(self) -> None:
+        try:
+            while batch := self._next_batch():
+                self._write(batch)
+        except StoreError as failure:
+            self._fail(failure)
+        except Exception as problem:  # noqa: BLE001  (a bug here must end the run, never hang it)
+            self._fail(StoreError(f"the log's writer thread failed ({problem!r}): please report it"))
+
+    def _next_batch(self) -> list[Event[Payload]]:
+        """Wait for an event, then a moment for company. Empty when the recorder closes."""
+        with self._lock:
+            self._work.wait_for(lambda: self._waiting or self._closing)
+            self._work.wait_for(self._is_urgent, self._batch_seconds_max)
+            self._waiting_max = max(self._waiting_max, len(self._waiting))
+            batch, self._waiting = self._waiting[:BATCH_EVENTS_MAX], self._waiting[BATCH_EVENTS_MAX:]
+            return batch
+
+    def _is_urgent(self) -> bool:
+        return len(self._waiting) >= BATCH_EVENTS_MAX or self._flush_seq > self._durable_seq or self._closing
+
+    def _write(self, batch: list[Event[Payload]]) -> None:
+        lines = encode_events(batch)
+        self._writer.append(lines, len(batch))
+        with self._lock:
+            self._durable_seq += len(batch)
+            self._batches += 1
+            self._changed.notify_all()
+
+    def _fail(self, failure: StoreError) -> None:
+        with self._lock:
+            self._failure = failure
+            self._waiting.clear()
+            self._changed.notify_all()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._changed = self._work = threading.Condition(self._lock)
+        self._failure = LogClosed("this process was forked from the one that opened it")
+        self._writer.abandon_in_child()
+
+
+_recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for recorder in list(_recorders):
+        recorder._after_fork_in_child()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

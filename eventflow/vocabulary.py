@@ -1,0 +1,272 @@
+"""The vocabulary: every type of event, what it says and when it is emitted.
+
+This is the only file that knows the names. A projection matches on these classes; a stage builds them. Sizes are in bytes and
+durations in seconds of the monotonic clock, always.
+
+Invariants:
+    a type, once released, keeps its name and meaning; fields are only added, with a default;
+    no field ever holds a secret: URLs pass through `eventflow.redaction.redact_url` before they get here.
+"""
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+from eventflow.errors import MalformedPayload
+from eventflow.event import Payload, StoredEvent
+
+MemoryKind = Literal["pss", "rss"]
+
+
+class RunStarted(Payload, frozen=True, kw_only=True):
+    """First event of a run, and again with `resumed` when a run goes on after a crash or Ctrl-C."""
+
+    TYPE: ClassVar[str] = "run.started"
+    stage: str
+    workers: int
+    resumed: bool = False
+
+
+class RunCounts(Payload, frozen=True, kw_only=True):
+    """What a run had done when it ended. `completed + failed + cancelled <= requests`."""
+
+    requests: int = 0
+    completed: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+class RunCompleted(RunCounts, frozen=True, kw_only=True):
+    """Every request of the run came to an end, completed or failed."""
+
+    TYPE: ClassVar[str] = "run.completed"
+
+
+class RunInterrupted(RunCounts, frozen=True, kw_only=True):
+    """The run was asked to stop (Ctrl-C, SIGTERM) and did so in order. It can be resumed."""
+
+    TYPE: ClassVar[str] = "run.interrupted"
+    signal: str
+
+
+class RunFailed(RunCounts, frozen=True, kw_only=True):
+    """The run itself could not go on: the store or the machine failed, not a request. It can be resumed."""
+
+    TYPE: ClassVar[str] = "run.failed"
+    error: str
+    message: str
+
+
+class StageStarted(Payload, frozen=True, kw_only=True):
+    """The stage begins its work, its pools being ready to start."""
+
+    TYPE: ClassVar[str] = "stage.started"
+    stage: str
+    workers: int
+
+
+class StageCompleted(Payload, frozen=True, kw_only=True):
+    """The stage has nothing left to do and its pools are gone."""
+
+    TYPE: ClassVar[str] = "stage.completed"
+    stage: str
+    seconds: float
+
+
+class RequestQueued(Payload, frozen=True, kw_only=True):
+    """A request was read from the input. It opens the request's stream, trace and root span; `url` is redacted."""
+
+    TYPE: ClassVar[str] = "request.queued"
+    number: int
+    url: str
+    name: str
+    sha256: str | None = None
+
+
+class RequestStarted(Payload, frozen=True, kw_only=True):
+    """A worker took the request."""
+
+    TYPE: ClassVar[str] = "request.started"
+    wait_seconds: float
+
+
+class RequestCompleted(Payload, frozen=True, kw_only=True):
+    """The request's file is verified and durably in its place. The end of a story."""
+
+    TYPE: ClassVar[str] = "request.completed"
+    name: str
+    bytes: int
+    seconds: float
+
+
+class RequestFailed(Payload, frozen=True, kw_only=True):
+    """The request cannot be completed. The end of a story, until a resume tries again."""
+
+    TYPE: ClassVar[str] = "request.failed"
+    error: str
+    message: str
+    seconds: float
+
+
+class RequestCancelled(Payload, frozen=True, kw_only=True):
+    """The request was in flight when the run was interrupted. Nothing of it is left on disk."""
+
+    TYPE: ClassVar[str] = "request.cancelled"
+    seconds: float
+
+
+class AttemptStarted(Payload, frozen=True, kw_only=True):
+    """The request is handed to the HTTP client. Opens the attempt's span, a child of the request's root span."""
+
+    TYPE: ClassVar[str] = "attempt.started"
+    server_address: str
+    server_port: int
+    method: str = "GET"
+    resend_count: int = 0
+
+
+class AttemptResponse(Payload, frozen=True, kw_only=True):
+    """Status and headers have arrived. `seconds` since the attempt started."""
+
+    TYPE: ClassVar[str] = "attempt.response"
+    status: int
+    seconds: float
+    http_version: str = "1.1"
+    content_length: int | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+class AttemptBody(Payload, frozen=True, kw_only=True):
+    """The last byte of the body has arrived and is written to the temporary file. `seconds` since the response."""
+
+    TYPE: ClassVar[str] = "attempt.body"
+    bytes: int
+    seconds: float
+
+
+class AttemptCompleted(Payload, frozen=True, kw_only=True):
+    """The HTTP exchange ended as HTTP says it should."""
+
+    TYPE: ClassVar[str] = "attempt.completed"
+    seconds: float
+
+
+class AttemptFailed(Payload, frozen=True, kw_only=True):
+    """The HTTP exchange failed: no connection, a status of 400 or more, a body cut short."""
+
+    TYPE: ClassVar[str] = "attempt.failed"
+    error: str
+    message: str
+    seconds: float
+    status: int | None = None
+    retry_after: str | None = None
+
+
+class FileVerified(Payload, frozen=True, kw_only=True):
+    """The bytes are what they should be. `checks` says against what: `size` (Content-Length), `sha256` (the list's)."""
+
+    TYPE: ClassVar[str] = "file.verified"
+    bytes: int
+    sha256: str
+    seconds: float
+    checks: tuple[Literal["size", "sha256"], ...] = ()
+
+
+class FileStored(Payload, frozen=True, kw_only=True):
+    """The file and the folder entry are on disk (fsync) under the final name, relative to the output folder."""
+
+    TYPE: ClassVar[str] = "file.stored"
+    name: str
+    bytes: int
+    seconds: float
+
+
+class ProcessStarted(Payload, frozen=True, kw_only=True):
+    """A process of the run began: the run itself, a worker, or an external program (arguments are never recorded)."""
+
+    TYPE: ClassVar[str] = "process.started"
+    pid: int
+    role: Literal["main", "worker", "program"]
+    program: str = "python"
+
+
+class ProcessReading(msgspec.Struct, frozen=True):
+    """One process at one instant. `cpu_seconds` is user and system time since it started, its reaped children included."""
+
+    pid: int
+    memory_bytes: int
+    cpu_seconds: float
+    threads: int
+
+
+class ProcessSampled(Payload, frozen=True, kw_only=True):
+    """Memory and CPU of all processes of the run at one instant.
+
+    `memory_bytes` is the sum of PSS (each shared page counted once), or of RSS where PSS cannot be read: `memory_kind` says.
+    `cpu_seconds` is everything used since the run started, ended processes included. `sampling_seconds` is what the reading cost.
+    """
+
+    TYPE: ClassVar[str] = "process.sampled"
+    memory_bytes: int
+    memory_kind: MemoryKind
+    cpu_seconds: float
+    processes: tuple[ProcessReading, ...]
+    sampling_seconds: float
+
+
+class ProcessExited(Payload, frozen=True, kw_only=True):
+    """A process of the run ended. `exit_code` as in the subprocess module: negative is the signal that killed it."""
+
+    TYPE: ClassVar[str] = "process.exited"
+    pid: int
+    exit_code: int | None
+    seconds: float
+
+
+class RecorderDropped(Payload, frozen=True, kw_only=True):
+    """Events were lost between the program and the log. This must never occur; it is counted so that nobody has to believe it."""
+
+    TYPE: ClassVar[str] = "recorder.dropped"
+    count: int
+
+
+class UnknownPayload(Payload, frozen=True, kw_only=True):
+    """A payload of a type that this version does not know, kept as it was written."""
+
+    raw: bytes
+
+
+def _leaves(parent: type[Payload]) -> dict[str, type[Payload]]:
+    found = {parent.TYPE: parent} if parent.TYPE else {}
+    for child in parent.__subclasses__():
+        found |= _leaves(child)
+    return found
+
+
+def payload_types() -> dict[str, type[Payload]]:
+    """Every known event type by name, those that users defined by subclassing `Payload` included."""
+    return _leaves(Payload)
+
+
+def decode_payload(event: StoredEvent) -> Payload:
+    """The typed payload of a stored event; `UnknownPayload` where this version does not know the type.
+
+    Raises:
+        MalformedPayload: the type is known and the payload does not fit it. The log is damaged or was written by something else.
+    """
+    raw = bytes(event.data)
+    kind = _KNOWN.get(event.type) or payload_types().get(event.type)
+    if kind is None:
+        return UnknownPayload(raw=raw)
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError as problem:
+        raise MalformedPayload(event.type, event.id, str(problem)) from problem
+
+
+_KNOWN = payload_types()
