@@ -1,0 +1,116 @@
+"""Several worker processes that carry out requests, each with its own log.
+
+Invariants:
+    at most twice as many requests as workers are on their way to the workers, so the input is never read far ahead;
+    when this returns or raises, no worker process is left.
+"""
+
+import multiprocessing
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from eventflow.engines.worker import begin_worker, workplace
+from eventflow.errors import StoreError
+from eventflow.vocabulary import ProcessExited
+from eventflow.work import Delivery, Work
+
+_AHEAD = 2
+
+
+class WorkerDied(StoreError):
+    """A worker process ended without a word: killed for its memory, or crashed."""
+
+    def __init__(self, exit_codes: tuple[int, ...]) -> None:
+        super().__init__(exit_codes)
+        self.exit_codes = exit_codes
+
+    def __str__(self) -> str:
+        codes = ", ".join(map(str, self.exit_codes)) or "unknown"
+        return f"a worker process died (exit status {codes}): if it was memory, use fewer --workers; then `eventflow resume`"
+
+
+def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
+    """Give every request to `carry_out`, a function of a module, in one of `work.settings.workers` processes.
+
+    Raises:
+        Interrupted: the run was asked to stop.
+        WorkerDied: a worker process ended without a word.
+        Exception: what `carry_out` raised, the first of them.
+    """
+    recorder = work.recorder
+    begun = recorder.sources.monotonic_ns()
+    pool = ProcessPoolExecutor(
+        work.settings.workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=begin_worker,
+        initargs=(work.settings, str(work.log), recorder.run),
+    )
+    workers: list[multiprocessing.Process] = []
+    try:
+        _Deliveries(work, pool, carry_out).run()
+        workers = _workers()
+    except BaseException:
+        work.cancel()
+        workers = _workers()
+        for worker in workers:
+            worker.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        seconds = (recorder.sources.monotonic_ns() - begun) / 1e9
+        for worker in workers:
+            if worker.pid is not None and recorder.failure is None:
+                work.span.record(ProcessExited(pid=worker.pid, exit_code=worker.exitcode, seconds=seconds))
+
+
+class _Deliveries:
+    """The requests on their way: bounded, and the first error kept."""
+
+    def __init__(self, work: Work, pool: ProcessPoolExecutor, carry_out: Callable[[Delivery], None]) -> None:
+        self._work, self._pool, self._carry_out = work, pool, carry_out
+        self._slots = work.settings.workers * _AHEAD
+        self._free = threading.Semaphore(self._slots)
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Deliver everything and wait until it is carried out."""
+        try:
+            for queued in self._work.requests():
+                self._free.acquire()
+                self._check()
+                future = self._pool.submit(_carry_out, self._carry_out, self._work.pack(queued))
+                future.add_done_callback(self._done)
+            for _ in range(self._slots):
+                self._free.acquire()
+                self._check()
+        except BrokenProcessPool as problem:
+            raise WorkerDied(tuple(worker.exitcode or 0 for worker in _workers())) from problem
+
+    def _done(self, future: "Future[None]") -> None:
+        try:
+            future.result()
+        except CancelledError:
+            pass
+        except BaseException as error:  # noqa: BLE001  (kept, and raised where the stage waits)
+            self._error = self._error or error
+        self._free.release()
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+
+def _carry_out(function: Callable[[Delivery], None], delivery: Delivery) -> None:
+    """In the worker: one request, unless the run was asked to stop before it began."""
+    place = workplace()
+    if not place.cancelled.is_set():
+        try:
+            function(delivery)
+        finally:
+            place.abandon_in_flight()
+
+
+def _workers() -> list[multiprocessing.Process]:
+    return [child for child in multiprocessing.active_children() if isinstance(child, multiprocessing.process.BaseProcess)]

@@ -1,0 +1,59 @@
+"""A worker process: what has to be set up in it, once, before it carries out requests.
+
+Each worker writes its own log, so no lock is shared and a crash of one hurts no other.
+
+Invariants:
+    Ctrl-C in a terminal reaches every process of it; a worker leaves that to the run's own process, which says SIGTERM when it is time;
+    SIGTERM interrupts the request that is being carried out, wherever it blocks;
+    a worker does not outlive the process that started it, even after kill -9.
+"""
+
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.util
+import os
+import signal
+import threading
+from pathlib import Path
+
+from eventflow.interrupts import Interrupts
+from eventflow.recorder import Recorder
+from eventflow.vocabulary import ProcessStarted
+from eventflow.work import Settings, Workplace
+
+_workplaces: list[Workplace] = []
+
+
+def begin_worker(settings: Settings, log: str, run: str) -> None:
+    """The initializer of a worker process: opens its own log and gets ready to be interrupted."""
+    recorder = Recorder(Path(log), run)
+    place = Workplace(settings, recorder)
+    Interrupts(lambda: _cancel(place)).__enter__()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _workplaces.append(place)
+    recorder.open_stream(f"process-{recorder.writer}").record(ProcessStarted(pid=os.getpid(), role="worker"))
+    # Worker processes leave by os._exit, without atexit; this is what multiprocessing calls before it.
+    multiprocessing.util.Finalize(None, _end_worker, args=(place,), exitpriority=10)
+    threading.Thread(target=_leave_with_parent, daemon=True, name="eventflow-parent").start()
+
+
+def workplace() -> Workplace:
+    """This worker's workplace."""
+    return _workplaces[0]
+
+
+def _cancel(place: Workplace) -> bool:
+    place.cancel()
+    return place.is_busy()
+
+
+def _end_worker(place: Workplace) -> None:
+    place.close()
+    place.recorder.close()
+
+
+def _leave_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM, delivered where they can do no harm.
+
+A signal's exception can come between any two bytecodes of the main thread, also between an event's place in the queue and the counter
+that says so. So the handler looks at the stack: inside code that must not be cut in two it asks again a moment later.
+
+Invariants:
+    `Interrupted` is never raised inside the recorder, the file store or the book-keeping of a story;
+    the third signal ends the process at once: the log can take it.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Self
+
+from eventflow import recorder, storing, story
+from eventflow.story import Interrupted
+
+_PROTECTED_FILES = frozenset(module.__file__ for module in (recorder, storing, story))
+_AGAIN_SECONDS = 0.01
+_SIGNALS_MAX = 3
+
+
+class Interrupts:
+    """While it is entered, SIGINT and SIGTERM raise `Interrupted` in the main thread. Enter it in the main thread.
+
+    Args:
+        on_signal: called at once with each signal, in the main thread; says whether to raise.
+    """
+
+    def __init__(self, on_signal: Callable[[], bool]) -> None:
+        self.signal_name: str | None = None
+        self._on_signal = on_signal
+        self._count = 0
+        self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handle one signal that a person or another program sent."""
+        self._count += 1
+        self.signal_name = self.signal_name or signal.Signals(number).name
+        if self._count >= _SIGNALS_MAX:
+            os._exit(128 + number)
+        if self._on_signal() and self._count == 1:
+            self._raise_when_harmless(frame)
+
+    def _raise_when_harmless(self, frame: FrameType | None) -> None:
+        if _is_protected(frame):
+            signal.signal(signal.SIGALRM, lambda _number, frame: self._raise_when_harmless(frame))
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+            return
+        raise Interrupted
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            self._before[number] = signal.getsignal(number)
+        signal.signal(signal.SIGINT, self.receive)
+        signal.signal(signal.SIGTERM, self.receive)
+        return self
+
+    def __exit__(self, _kind: object, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in self._before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+def _is_protected(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename in _PROTECTED_FILES:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,60 @@
+"""Following a run: a thread that feeds committed events to a tally as they become durable.
+
+What a person sees as done is what this has read, so nothing is ever shown as done before it is on disk.
+
+Invariants:
+    after `stop`, the tally holds every event that was durable before the call.
+"""
+
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from eventflow.errors import StoreError
+from eventflow.log.reader import RunTail
+from eventflow.progress import Tally
+
+_PERIOD_SECONDS = 0.1
+
+
+class LiveTally:
+    """A tally that keeps up with the log of a run. A context manager.
+
+    Args:
+        log: `<store>/<run>/log`.
+    """
+
+    def __init__(self, log: Path) -> None:
+        self.tally = Tally()
+        self._tail = RunTail(log)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="eventflow-tally", daemon=True)
+
+    def stop(self) -> Tally:
+        """Read what is left, stop, and give the tally. Idempotent."""
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._thread.join()
+            self._poll()
+        return self.tally
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _follow(self) -> None:
+        while not self._stopping.wait(_PERIOD_SECONDS):
+            try:
+                self._poll()
+            except (OSError, StoreError):  # said by the last poll, in `stop`, where it can be raised
+                return
+
+    def _poll(self) -> None:
+        for lines in self._tail.poll():
+            self.tally.feed(lines)

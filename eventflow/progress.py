@@ -1,0 +1,178 @@
+"""How far a run is: a fold over its log, and so the same for a live run, a finished one and one that was killed.
+
+Invariants:
+    a request counts in the state that the last event of its stream gives it, whatever the order in which the writers' logs are read;
+    memory is 13 bytes a request and nothing else that grows with their number, so a million requests take 13 MB.
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Iterable
+from enum import IntEnum
+
+import msgspec
+
+from eventflow.event import StoredEvent
+from eventflow.log.format import decode_event, type_is
+from eventflow.vocabulary import (
+    MemoryKind,
+    ProcessSampled,
+    RequestCompleted,
+    RequestFailed,
+    decode_payload,
+)
+
+REQUEST_PREFIX = "request-"
+FAILURES_KEPT_MAX = 20
+
+
+class RequestState(IntEnum):
+    """The state that the last request event of a stream leaves the request in."""
+
+    UNSEEN = 0
+    QUEUED = 1
+    STARTED = 2
+    COMPLETED = 3
+    FAILED = 4
+    CANCELLED = 5
+
+
+_STATES = {f"request.{state.name.lower()}": state for state in RequestState if state}
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """A request that failed: its number, the error's type and its one-line message."""
+
+    number: int
+    error: str
+    message: str
+
+
+class Tally:
+    """The fold. Feed it the event lines of a run, in any order of writers; read the counts at any time."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[RequestState]()
+        self.bytes = 0
+        self.events = 0
+        self.events_lost = 0
+        self.peak_memory_bytes = 0
+        self.memory_kind: MemoryKind = "pss"
+        self.processes_max = 0
+        self.failures: dict[int, Failure] = {}
+        self.first_ns = self.last_ns = 0
+        self._cpu_seconds: dict[str, float] = {}
+        self._states = bytearray()
+        self._versions = array("I")
+        self._sizes = array("Q")
+
+    def feed(self, lines: Iterable[bytes]) -> None:
+        """Take event lines. Those that say nothing about progress are not even decoded."""
+        for line in lines:
+            self.events += 1
+            if type_is(line, b"request."):
+                self._feed_request(decode_event(line))
+            elif type_is(line, b"process.sampled"):
+                self._feed_sample(decode_event(line))
+            elif type_is(line, b"run."):
+                self._feed_time(decode_event(line))
+            elif type_is(line, b"recorder.dropped"):
+                self.events_lost += 1
+
+    @property
+    def requests(self) -> int:
+        """How many requests were read from the input so far."""
+        return self.counts.total()
+
+    @property
+    def completed(self) -> int:
+        """How many are completed."""
+        return self.counts[RequestState.COMPLETED]
+
+    @property
+    def failed(self) -> int:
+        """How many failed."""
+        return self.counts[RequestState.FAILED]
+
+    @property
+    def cancelled(self) -> int:
+        """How many were cancelled in flight."""
+        return self.counts[RequestState.CANCELLED]
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time of all processes; over several sittings of a resumed run, their sum."""
+        return sum(self._cpu_seconds.values())
+
+    def state(self, number: int) -> RequestState:
+        """The state of one request."""
+        return RequestState(self._states[number]) if number < len(self._states) else RequestState.UNSEEN
+
+    def completed_bytes(self, number: int) -> int | None:
+        """The size of a completed request's file, None if it is not completed."""
+        return self._sizes[number] if self.state(number) is RequestState.COMPLETED else None
+
+    def _feed_request(self, event: StoredEvent) -> None:
+        self._feed_time(event)
+        number = request_number(event.stream)
+        state = _STATES.get(event.type)
+        if number is None or state is None:
+            return
+        self._make_room(number)
+        if event.version + 1 <= self._versions[number]:
+            return
+        before = RequestState(self._states[number])
+        self._versions[number] = event.version + 1
+        self._states[number] = state
+        if before:
+            self.counts[before] -= 1
+        self.counts[state] += 1
+        self._leave(number, before)
+        self._enter(number, event)
+
+    def _leave(self, number: int, state: RequestState) -> None:
+        if state is RequestState.COMPLETED:
+            self.bytes -= self._sizes[number]
+        elif state is RequestState.FAILED:
+            self.failures.pop(number, None)
+
+    def _enter(self, number: int, event: StoredEvent) -> None:
+        match decode_payload(event):
+            case RequestCompleted(bytes=size):
+                self._sizes[number] = size
+                self.bytes += size
+            case RequestFailed(error=error, message=message) if len(self.failures) < FAILURES_KEPT_MAX:
+                self.failures[number] = Failure(number, error, message)
+            case _:
+                pass
+
+    def _feed_sample(self, event: StoredEvent) -> None:
+        self._feed_time(event)
+        sample = decode_payload(event)
+        if isinstance(sample, ProcessSampled):
+            if sample.memory_bytes > self.peak_memory_bytes:
+                self.peak_memory_bytes, self.memory_kind = sample.memory_bytes, sample.memory_kind
+            self.processes_max = max(self.processes_max, len(sample.processes))
+            self._cpu_seconds[event.writer] = max(self._cpu_seconds.get(event.writer, 0.0), sample.cpu_seconds)
+
+    def _feed_time(self, event: StoredEvent) -> None:
+        self.first_ns = min(self.first_ns or event.time, event.time)
+        self.last_ns = max(self.last_ns, event.time)
+
+    def _make_room(self, number: int) -> None:
+        missing = number + 1 - len(self._states)
+        if missing > 0:
+            room = max(missing, len(self._states) // 8)
+            self._states.extend(bytes(room))
+            self._versions.extend([0] * room)
+            self._sizes.extend([0] * room)
+
+
+def request_number(stream: str) -> int | None:
+    """The number of the request whose stream it is, None for another stream.
+
+    >>> request_number("request-17"), request_number("run")
+    (17, None)
+    """
+    number = stream.removeprefix(REQUEST_PREFIX)
+    return int(number) if number.isdecimal() and number != stream else None

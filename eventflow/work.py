@@ -1,0 +1,212 @@
+"""The work of a run, as a stage sees it: requests to take, stories to tell, and when to stop.
+
+Between a stage (how to run) and the log, the folder and the input (what to run). A stage needs nothing but this: `for queued in
+work.requests()`, `with work.story(queued)`. The input is read as fast as requests are taken and no faster, so a list of a million lines is
+never in memory.
+
+Invariants:
+    `next` gives each request once, whoever asks, in the order of the input;
+    a line that is not a request becomes a failed request and never stops the others;
+    nothing is given once the run was asked to stop.
+"""
+
+import re
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from eventflow.progress import REQUEST_PREFIX
+from eventflow.recorder import Handoff, Recorder, Span
+from eventflow.request import BadLine, Request
+from eventflow.resume import Resumption
+from eventflow.storing import FileStore, Folder
+from eventflow.story import QueuedRequest, Story
+from eventflow.vocabulary import RequestFailed, RequestQueued
+
+VERSION = "0.1.0"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run was asked to be done; kept in `run.json`, and what a resume goes on with.
+
+    Attributes:
+        stage: the stage's name.
+        workers: how many requests are carried out at once.
+        out: the output folder, absolute.
+        source: the input file, absolute; None where the run keeps a copy of its input in its own folder.
+        source_size, source_mtime_ns: what the input file was when the run began.
+        program: the argument list of the external program of the subprocess stage, with `{path}`, `{name}` and `{url}` to fill in.
+        timeout_s: how long to wait for a connection, or for the next bytes, in seconds.
+        user_agent: the header of that name.
+    """
+
+    stage: str
+    workers: int
+    out: str
+    source: str | None = None
+    source_size: int = 0
+    source_mtime_ns: int = 0
+    program: tuple[str, ...] = ()
+    timeout_s: float = 30.0
+    user_agent: str = f"eventflow/{VERSION}"
+
+    def client_options(self) -> dict[str, Any]:
+        """Keyword arguments for `httpx.Client` and `httpx.AsyncClient`: bodies are kept as they are sent, redirects followed."""
+        return {
+            "follow_redirects": True,
+            "timeout": self.timeout_s,
+            "headers": {"User-Agent": self.user_agent, "Accept-Encoding": "identity"},
+        }
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A queued request on its way to another process."""
+
+    request: Request
+    handoff: Handoff
+    queued_ns: int
+
+
+class Workplace:
+    """What one process needs to carry out requests: its recorder, the output folder, the thread that makes files durable.
+
+    Args:
+        settings: how the run is to be done.
+        recorder: this process's.
+    """
+
+    def __init__(self, settings: Settings, recorder: Recorder) -> None:
+        self.settings, self.recorder = settings, recorder
+        self.cancelled = threading.Event()
+        self.signal_name: str | None = None
+        self.folder = Folder.open(Path(settings.out))
+        self.store = FileStore()
+        self._in_flight: set[Story] = set()
+
+    def story(self, queued: QueuedRequest) -> "StoryInFlight":
+        """The story of a request that a worker takes now: `with work.story(queued) as story`."""
+        return StoryInFlight(Story(queued, self.folder, self.store, self.cancelled), self._in_flight)
+
+    def unpack(self, delivery: Delivery) -> QueuedRequest:
+        """Take over a request that another process queued."""
+        return QueuedRequest(delivery.request, self.recorder.adopt(delivery.handoff), delivery.queued_ns)
+
+    def cancel(self, signal_name: str | None = None) -> None:
+        """Ask every worker of this process to stop: no new request, and no more of the bodies that are arriving."""
+        self.signal_name = self.signal_name or signal_name
+        self.cancelled.set()
+
+    def is_busy(self) -> bool:
+        """Whether a request is being carried out now."""
+        return bool(self._in_flight)
+
+    def abandon_in_flight(self) -> int:
+        """End the stories of workers that did not stop in time, from outside; gives their number."""
+        abandoned = list(self._in_flight)
+        for story in abandoned:
+            story.abandon()
+        return len(abandoned)
+
+    def close(self) -> None:
+        """Finish storing what was handed over."""
+        self.store.close()
+
+
+class StoryInFlight:
+    """A story that is known to the workplace while it goes on, so that an interrupt reaches it."""
+
+    __slots__ = ("_in_flight", "_story")
+
+    def __init__(self, story: Story, in_flight: set[Story]) -> None:
+        self._story, self._in_flight = story, in_flight
+
+    def __enter__(self) -> Story:
+        self._in_flight.add(self._story)
+        return self._story.__enter__()
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        try:
+            return self._story.__exit__(kind, error, trace)
+        finally:
+            self._in_flight.discard(self._story)
+
+
+class Work(Workplace):
+    """The workplace of the process that runs the stage: it also has the input.
+
+    Args:
+        settings: how the run is to be done.
+        recorder: this process's.
+        log: the folder of the run's log, for the recorders of other processes.
+        span: the stage's span; every request links to its last event.
+        items: the input, read lazily.
+        resumption: what an earlier sitting of the run has done.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        recorder: Recorder,
+        log: Path,
+        span: Span,
+        items: Iterable[Request | BadLine],
+        resumption: Resumption | None = None,
+    ) -> None:
+        super().__init__(settings, recorder)
+        self.span = span
+        self.log = log
+        self._cause = span.stream.last
+        self._items = iter(items)
+        self._resumption = resumption
+        self._lock = threading.Lock()
+
+    def next(self) -> QueuedRequest | None:
+        """The next request to carry out, None when there is none left or the run was asked to stop. Any thread may call it."""
+        with self._lock:
+            while not self.cancelled.is_set():
+                item = next(self._items, None)
+                if item is None:
+                    return None
+                if self._resumption and self._resumption.is_done(item, self.folder):
+                    continue
+                queued = self._queue(item)
+                if queued:
+                    return queued
+            return None
+
+    def requests(self) -> Iterator[QueuedRequest]:
+        """The requests to carry out, one at a time; several threads may each have such an iterator and share them out."""
+        while queued := self.next():
+            yield queued
+
+    def pack(self, queued: QueuedRequest) -> Delivery:
+        """Hand a request over to another process."""
+        return Delivery(queued.request, queued.root.handoff(), queued.queued_ns)
+
+    def _queue(self, item: Request | BadLine) -> QueuedRequest | None:
+        root = self._root(item.number)
+        causes = (self._cause,) if self._cause else ()
+        if isinstance(item, Request):
+            root.record(RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256), *causes)
+            return QueuedRequest(item, root, self.recorder.sources.monotonic_ns())
+        root.record(RequestQueued(number=item.number, url=item.preview, name=""), *causes)
+        root.record(RequestFailed(error=type(item.error).__name__, message=str(item.error), seconds=0.0))
+        return None
+
+    def _root(self, number: int) -> Span:
+        stream = f"{REQUEST_PREFIX}{number}"
+        handoff = self._resumption.handoff(stream) if self._resumption else None
+        return self.recorder.adopt(handoff) if handoff else self.recorder.open_stream(stream)
+
+
+def fill_in(program: Sequence[str], *, path: str, name: str, url: str) -> list[str]:
+    """The argument list of an external program for one file. Only the three placeholders are replaced, braces else stay.
+
+    >>> fill_in(["gzip", "-k", "{path}"], path="files/a.txt", name="a.txt", url="http://h/a.txt")
+    ['gzip', '-k', 'files/a.txt']
+    """
+    values = {"path": path, "name": name, "url": url}
+    return [re.sub(r"\{(path|name|url)\}", lambda match: values[match[1]], argument) for argument in program]

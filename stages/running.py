@@ -1,0 +1,227 @@
+"""Running: from what a person asked for to a run in the store, whichever the stage.
+
+Everything around a stage is here: the run's folder, the recorder, the sampler, signals, the beginning and the end of the story, the
+summary. A stage only does the work.
+
+Invariants:
+    a run that began has an end event unless the process was killed;
+    the summary counts what is durable in the log, nothing else.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from itertools import chain
+from pathlib import Path
+
+import msgspec
+
+from eventflow.errors import StoreError, UsageError, name_of
+from eventflow.interrupts import Interrupts
+from eventflow.log.follow import LiveTally
+from eventflow.log.runs import RunFolder, create_run
+from eventflow.progress import Failure, Tally
+from eventflow.recorder import Recorder, Span
+from eventflow.request import BadLine, Request, count_requests
+from eventflow.resume import Resumption
+from eventflow.source import again, copied, fingerprint, from_file, from_urls
+from eventflow.story import Interrupted
+from eventflow.vocabulary import (
+    ProcessStarted,
+    RunCompleted,
+    RunCounts,
+    RunFailed,
+    RunInterrupted,
+    RunStarted,
+    StageCompleted,
+    StageStarted,
+)
+from eventflow.work import Settings, Work
+from instrumentation.machine import machine
+from instrumentation.sampler import Sampler
+from stages.registry import find_stage
+
+Watch = Callable[[RunFolder, Tally, int | None], AbstractContextManager[object]]
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run did, as `run --json` prints it. Sizes in bytes; `failures` are the first twenty."""
+
+    run: str
+    stage: str
+    state: str
+    requests: int
+    completed: int
+    failed: int
+    cancelled: int
+    bytes: int
+    seconds: float
+    requests_per_second: float
+    peak_memory_bytes: int
+    memory_kind: str
+    cpu_seconds: float
+    processes_max: int
+    energy_joules: float | None
+    events: int
+    events_lost: int
+    failures: tuple[Failure, ...] = ()
+    problem: str | None = None
+
+
+def start(
+    store: Path, settings: Settings, *, urls: Iterable[str] = (), source: str | None = None,
+    command: tuple[str, ...] = (), watch: Watch,
+) -> Summary:
+    """Begin a run and carry it out. The input is `source` (a path, `-` for standard input) or `urls`.
+
+    Raises:
+        UsageError: nothing was done, because something asked for cannot be.
+    """
+    find_stage(settings.stage)
+    items: Iterator[Request | BadLine] = from_file(source) if source else from_urls(urls)
+    first = next(items, None)
+    if first is None:
+        where = name_of(source) if source else "the command line"
+        raise UsageError(f"there is no URL in {where}", "give one URL a line, for example https://example.org/a.txt")
+    items = chain((first,), items)
+    total = None
+    if source and Path(source).is_file():
+        size, modified = fingerprint(Path(source))
+        settings = msgspec.structs.replace(
+            settings, source=str(Path(source).absolute()), source_size=size, source_mtime_ns=modified
+        )
+        total = count_requests(source)
+    facts = msgspec.to_builtins(machine(store))
+    folder = create_run(
+        store, stage=settings.stage, command=command, settings=msgspec.to_builtins(settings), machine=facts
+    )
+    if settings.source is None:
+        items = copied(items, folder.path)
+    return _Sitting(folder, settings, items, None, watch, total).carry_out()
+
+
+def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Summary:
+    """Go on with a run that ended early; what is completed and still on disk is not fetched again.
+
+    Raises:
+        UsageError: the run is still going on, or its input cannot be had.
+        StoreError: the run's folder cannot be read.
+    """
+    if folder.is_live():
+        raise UsageError(f"the run {folder.run} is still going on", "wait for it, or stop it with Ctrl-C first")
+    try:
+        settings = msgspec.convert(folder.info().settings, Settings)
+    except msgspec.ValidationError as problem:
+        raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
+    items = again(settings, folder.path, source)
+    resumption = Resumption(folder.log)
+    total = count_requests(source or settings.source) if source or settings.source else None
+    return _Sitting(folder, settings, items, resumption, watch, total).carry_out()
+
+
+class _Sitting:
+    """One process's share of a run, from its beginning (or resume) to its end, interrupt or failure."""
+
+    def __init__(
+        self, folder: RunFolder, settings: Settings, items: Iterator[Request | BadLine],
+        resumption: Resumption | None, watch: Watch, total: int | None,
+    ) -> None:
+        self._folder, self._settings, self._items = folder, settings, items
+        self._resumption, self._watch, self._total = resumption, watch, total
+        self._recorder = Recorder(folder.log, folder.run)
+        self._clock = self._recorder.sources.monotonic_ns
+        self._begun = self._clock()
+        self._work: Work | None = None  # the work that a signal would interrupt
+        self._state = "failed"
+        self._signal = ""
+        self._problem: StoreError | None = None
+
+    def carry_out(self) -> Summary:
+        """From the first event to the last. Signals that come after the stage has ended change nothing."""
+        root = self._root()
+        with Interrupts(self._receive_signal) as interrupts, LiveTally(self._folder.log) as live:
+            try:
+                with root, self._watch(self._folder, live.tally, self._total), Sampler(root.record):
+                    self._run_stage(root, interrupts)
+                self._end(root, live)
+            except StoreError as problem:
+                self._state, self._problem = "failed", problem
+            tally = live.stop()
+        return self._summary(tally)
+
+    def _receive_signal(self) -> bool:
+        """Called with each signal: whether to interrupt the stage."""
+        work, self._work = self._work, None
+        if work is not None:
+            work.cancel()
+        return work is not None
+
+    def _root(self) -> Span:
+        handoff = self._resumption.handoff("run") if self._resumption else None
+        return self._recorder.adopt(handoff) if handoff else self._recorder.open_stream("run")
+
+    def _run_stage(self, root: Span, interrupts: Interrupts) -> None:
+        settings = self._settings
+        root.record(RunStarted(stage=settings.stage, workers=settings.workers, resumed=self._resumption is not None))
+        root.record(ProcessStarted(pid=os.getpid(), role="main"))
+        span = root.child()
+        span.record(StageStarted(stage=settings.stage, workers=settings.workers))
+        work = Work(settings, self._recorder, self._folder.log, span, self._items, self._resumption)
+        if self._resumption:
+            work.folder.sweep(self._folder.run)
+        begun = self._clock()
+        try:
+            self._work = work
+            find_stage(settings.stage).load()(work)
+            span.record(StageCompleted(stage=settings.stage, seconds=self._since(begun)))
+            self._state = "completed"
+        except Interrupted:
+            self._state, self._signal = "interrupted", work.signal_name or interrupts.signal_name or "SIGINT"
+        finally:
+            self._work = None
+            work.cancel()
+            work.abandon_in_flight()
+            work.close()
+
+    def _end(self, root: Span, live: LiveTally) -> None:
+        self._recorder.flush()
+        counts = msgspec.structs.asdict(self._counts(live.stop()))
+        if self._state == "completed":
+            root.record(RunCompleted(**counts))
+        else:
+            root.record(RunInterrupted(signal=self._signal, **counts))
+        self._recorder.close()
+
+    def _counts(self, tally: Tally) -> RunCounts:
+        return RunCounts(
+            requests=tally.requests, completed=tally.completed, failed=tally.failed, cancelled=tally.cancelled,
+            bytes=tally.bytes, seconds=self._since(self._begun),
+        )
+
+    def _since(self, begun_ns: int) -> float:
+        return (self._clock() - begun_ns) / 1e9
+
+    def _summary(self, tally: Tally) -> Summary:
+        seconds = self._since(self._begun)
+        return Summary(
+            run=self._folder.run,
+            stage=self._settings.stage,
+            state=self._state,
+            requests=tally.requests,
+            completed=tally.completed,
+            failed=tally.failed,
+            cancelled=tally.cancelled,
+            bytes=tally.bytes,
+            seconds=seconds,
+            requests_per_second=tally.completed / seconds if seconds else 0.0,
+            peak_memory_bytes=tally.peak_memory_bytes,
+            memory_kind=tally.memory_kind,
+            cpu_seconds=tally.cpu_seconds,
+            processes_max=tally.processes_max,
+            energy_joules=None,
+            events=tally.events,
+            events_lost=tally.events_lost,
+            failures=tuple(tally.failures.values()),
+            problem=str(self._problem) if self._problem else None,
+        )
+
