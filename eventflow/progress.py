@@ -9,6 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable
 from enum import IntEnum
+from typing import Literal
 
 import msgspec
 
@@ -37,6 +38,14 @@ class RequestState(IntEnum):
     CANCELLED = 5
 
 
+RunState = Literal["running", "completed", "interrupted", "failed"]
+
+_RUN_STATES: dict[str, RunState] = {
+    "run.started": "running",
+    "run.completed": "completed",
+    "run.interrupted": "interrupted",
+    "run.failed": "failed",
+}
 _STATES = {f"request.{state.name.lower()}": state for state in RequestState if state}
 
 
@@ -59,8 +68,10 @@ class Tally:
         self.peak_memory_bytes = 0
         self.memory_kind: MemoryKind = "pss"
         self.processes_max = 0
+        self.run_state: RunState = "running"
         self.failures: dict[int, Failure] = {}
         self.first_ns = self.last_ns = 0
+        self._run_version = -1
         self._cpu_seconds: dict[str, float] = {}
         self._states = bytearray()
         self._versions = array("I")
@@ -75,7 +86,7 @@ class Tally:
             elif type_is(line, b"process.sampled"):
                 self._feed_sample(decode_event(line))
             elif type_is(line, b"run."):
-                self._feed_time(decode_event(line))
+                self._feed_run(decode_event(line))
             elif type_is(line, b"recorder.dropped"):
                 self.events_lost += 1
 
@@ -98,6 +109,11 @@ class Tally:
     def cancelled(self) -> int:
         """How many were cancelled in flight."""
         return self.counts[RequestState.CANCELLED]
+
+    @property
+    def ended(self) -> int:
+        """How many have come to an end, whichever."""
+        return self.completed + self.failed + self.cancelled
 
     @property
     def cpu_seconds(self) -> float:
@@ -145,6 +161,11 @@ class Tally:
                 self.failures[number] = Failure(number, error, message)
             case _:
                 pass
+
+    def _feed_run(self, event: StoredEvent) -> None:
+        self._feed_time(event)
+        if event.version >= self._run_version and (state := _RUN_STATES.get(event.type)):
+            self._run_version, self.run_state = event.version, state
 
     def _feed_sample(self, event: StoredEvent) -> None:
         self._feed_time(event)

@@ -1,0 +1,6 @@
+"""`python -m eventflow`."""
+
+from eventflow.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""`eventflow sql` and `eventflow report`: questions and pictures, from the log."""
+
+import csv
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eventflow.cli.options import StoreOption
+from eventflow.cli.output import print_json, print_table
+from eventflow.errors import UsageError, name_of
+from eventflow.log.runs import find_run, store_path
+
+ROWS_SHOWN_MAX = 1_000
+
+
+class Format(StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def sql(
+    query: Annotated[str | None, typer.Argument(metavar="[SELECT]", help="The statement; without it, from standard input.")] = None,
+    form: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="For parquet: where to write it.")] = None,
+    views: Annotated[bool, typer.Option("--views", help="List the views and their columns.")] = False,
+    store: StoreOption = None,
+) -> None:
+    """Ask the events of all runs in SQL (DuckDB), also while a run is going on. Views: runs, requests, attempts, samples, events.
+
+    Example: eventflow sql "SELECT stage, seconds, completed FROM runs"
+    """
+    from eventflow.log.sql import VIEWS, connect
+
+    if views:
+        rows = [(view.name, column.name, column.type, column.description) for view in VIEWS for column in view.columns]
+        print_table(("view", "column", "type", "what"), rows)
+        return
+    if query is None:
+        if sys.stdin.isatty():
+            raise UsageError("no statement", 'give one, for example eventflow sql "SELECT * FROM runs", or --views')
+        query = sys.stdin.read()
+    if form is Format.PARQUET and out is None:
+        raise UsageError("parquet needs a file", "name it with --out FILE.parquet")
+    import duckdb
+
+    connection = connect(store_path(store))
+    try:
+        result = connection.sql(query)
+        if result is not None:
+            _print(result, form, out)
+    except duckdb.Error as problem:
+        first = str(problem).strip().splitlines()[0]
+        raise UsageError(f"the statement failed ({first})", "see the views with `eventflow sql --views`") from problem
+
+
+def report(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to compare; `latest` is the newest.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")] = Path("report.html"),
+    store: StoreOption = None,
+) -> None:
+    """Write one self-contained page of charts about one run or several.
+
+    Example: eventflow report latest -o report.html
+    """
+    from analysis.report import write_report
+
+    folder = store_path(store)
+    runs = [find_run(folder, name).run for name in names]
+    try:
+        written = write_report(folder, runs, out)
+    except OSError as problem:
+        raise UsageError(f"{name_of(str(out))} cannot be written ({problem.strerror})", "name another file with --out") from problem
+    sys.stdout.write(f"{written.absolute()}\n")
+
+
+def _print(result: Any, form: Format, out: Path | None) -> None:  # noqa: ANN401  (DuckDB's relation has no public type to name)
+    columns = list(result.columns)
+    if form is Format.PARQUET:
+        result.write_parquet(str(out))
+        return
+    rows = result.fetchall()
+    if form is Format.JSON:
+        print_json([dict(zip(columns, map(_json_value, row), strict=True)) for row in rows])
+    elif form is Format.CSV:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(columns)
+        writer.writerows(rows)
+    else:
+        shown = [[_text(value) for value in row] for row in rows[:ROWS_SHOWN_MAX]]
+        right = [name for name, kind in zip(columns, result.types, strict=True) if _is_number(str(kind))]
+        print_table(columns, shown, right=right)
+        if len(rows) > ROWS_SHOWN_MAX:
+            sys.stderr.write(f"{ROWS_SHOWN_MAX} of {len(rows)} rows shown: --format csv gives all\n")
+
+
+def _is_number(kind: str) -> bool:
+    return kind.startswith(("BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL", "UBIGINT", "SMALLINT", "TINYINT"))
+
+
+def _json_value(value: object) -> object:
+    return value if value is None or isinstance(value, (bool, int, float, str, list, dict)) else str(value)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,141 @@
+"""`eventflow run` and `eventflow resume`."""
+
+import os
+import shlex
+import sys
+import threading
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from eventflow.cli.options import JsonOption, RunArgument, StoreOption
+from eventflow.cli.output import print_json, status_console
+from eventflow.cli.progress_view import watch_nothing, watch_run
+from eventflow.errors import UsageError
+from eventflow.log.runs import find_run, store_path
+from eventflow.quantities import format_duration, format_size, parse_duration
+from eventflow.redaction import redact_command
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from stages.running import Summary
+
+_EXIT = {"failed": 3, "interrupted": 130}
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+
+
+def run(
+    stage: Annotated[str, typer.Argument(help="How to run: serial, threads, processes, subprocess or loop.")],
+    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", "-i", metavar="FILE|-", help="A list: a URL a line, or URL<TAB>name<TAB>sha256, or JSON lines."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")] = Path("files"),
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, max=10_000, help="How many at once. Default: the stage's own.")
+    ] = None,
+    program: Annotated[
+        str | None,
+        typer.Option("--exec", metavar="COMMAND", help="For subprocess: run on each file. {path}, {name}, {url} are filled in."),
+    ] = None,
+    timeout: Annotated[str, typer.Option(help="How long to wait for a connection or for the next bytes.")] = "30s",
+    store: StoreOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Fetch, verify and store many things, in one stage of the ladder.
+
+    Example: eventflow run loop --input urls.txt --out files/
+    """
+    from eventflow.engines.program import check_program
+    from eventflow.work import Settings
+    from stages.registry import find_stage
+    from stages.running import start
+
+    if bool(urls) == bool(source):
+        raise UsageError("nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE")
+    chosen = find_stage(stage)
+    if program and stage != "subprocess":
+        raise UsageError(f"--exec does not go with {stage}", "use `eventflow run subprocess`")
+    argv = _program(program) if stage == "subprocess" else ()
+    if argv:
+        check_program(argv)
+    settings = Settings(
+        stage=stage, workers=workers or chosen.workers, out=str(out.absolute()), program=argv, timeout_s=parse_duration(timeout)
+    )
+    if stage == "serial" and settings.workers != 1:
+        raise UsageError("serial has one worker", "leave --workers out, or choose another stage")
+    watch = watch_nothing if json or quiet else watch_run
+    summary = start(
+        store_path(store), settings, urls=urls or (), source=source, command=redact_command(tuple(sys.argv)), watch=watch
+    )
+    finish(summary, json=json, quiet=quiet)
+
+
+def resume(
+    name: RunArgument,
+    source: Annotated[
+        str | None, typer.Option("--input", "-i", metavar="FILE", help="The list again, where the run could not keep it.")
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Go on with a run after a crash, Ctrl-C or failures. What is completed is not fetched again.
+
+    Example: eventflow resume latest
+    """
+    from stages.running import resume as go_on
+
+    folder = find_run(store_path(store), name)
+    finish(go_on(folder, source=source, watch=watch_nothing if json or quiet else watch_run), json=json, quiet=quiet)
+
+
+def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
+    """Say what the run did, and leave with its exit status, even if a thread is still blocked in a read that nobody waits for."""
+    if json:
+        print_json(summary)
+    elif not quiet:
+        _describe(summary)
+    status = _EXIT.get(summary.state, 1 if summary.failed or summary.completed < summary.requests else 0)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        os._exit(status)
+    raise typer.Exit(status)
+
+
+def _program(command: str | None) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(command)) if command is not None else ("sha256sum", "{path}")
+    except ValueError as problem:
+        raise UsageError(f"--exec cannot be read ({problem})", "close every quote") from problem
+
+
+def _describe(summary: "Summary") -> None:
+    console = status_console()
+    shown = summary.failures
+    for failure in shown:
+        console.print(f"failed: {failure.message}", style="red", markup=False, soft_wrap=True)
+    if summary.failed > len(shown):
+        query = f"SELECT url, message FROM requests WHERE run = '{summary.run}' AND state = 'failed'"
+        console.print(f'… and {summary.failed - len(shown)} more: eventflow sql "{query}"', markup=False, soft_wrap=True)
+    parts = [f"{summary.completed} of {summary.requests} completed", f"{summary.failed} failed"]
+    if summary.cancelled:
+        parts.append(f"{summary.cancelled} cancelled")
+    parts += [
+        format_size(summary.bytes),
+        f"{format_duration(summary.seconds)} ({summary.requests_per_second:,.0f} requests/s)",
+        f"peak memory {format_size(summary.peak_memory_bytes)} ({summary.memory_kind.upper()})",
+        f"CPU {format_duration(summary.cpu_seconds)}",
+    ]
+    console.print(f"{summary.run}: {', '.join(parts)}", markup=False, soft_wrap=True)
+    if summary.problem:
+        console.print(f"eventflow: {summary.problem}", style="red", markup=False, soft_wrap=True)
+    if summary.state == "interrupted":
+        console.print(f"interrupted; go on with: eventflow resume {summary.run}", markup=False, soft_wrap=True)
+    elif summary.failed:
+        console.print(f"try the failed ones again with: eventflow resume {summary.run}", markup=False, soft_wrap=True)

@@ -1,0 +1,125 @@
+"""`eventflow runs` and `eventflow events`: what ran, and what happened."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from eventflow.cli.options import JsonOption, RunArgument, StoreOption
+from eventflow.cli.output import print_json, print_table
+from eventflow.event import StoredEvent
+from eventflow.log.format import decode_event
+from eventflow.log.reader import RunTail, read_events
+from eventflow.log.runs import RunFolder, find_run, list_runs, store_path
+from eventflow.progress import Tally
+from eventflow.quantities import format_count, format_duration, format_size
+
+_FOLLOW_SECONDS = 0.02
+
+
+class RunLine(msgspec.Struct, frozen=True):
+    """One run in the list. `state` is running, completed, interrupted, failed, or killed: no end event, and nobody writes."""
+
+    run: str
+    stage: str
+    state: str
+    started: str
+    seconds: float
+    requests: int
+    completed: int
+    failed: int
+    cancelled: int
+    bytes: int
+
+
+def runs(store: StoreOption = None, json: JsonOption = False) -> None:
+    """List the runs of the store, oldest first.
+
+    Example: eventflow runs
+    """
+    lines = [_line(folder) for folder in list_runs(store_path(store))]
+    if json:
+        print_json(lines)
+        return
+    columns = ("run", "stage", "state", "time", "requests", "completed", "failed", "cancelled", "bytes")
+    rows = (
+        (
+            line.run, line.stage, line.state, format_duration(line.seconds), format_count(line.requests),
+            format_count(line.completed), format_count(line.failed), format_count(line.cancelled), format_size(line.bytes),
+        )
+        for line in lines
+    )
+    print_table(columns, rows, right=columns[3:])
+
+
+def events(
+    name: RunArgument,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends, or Ctrl-C.")] = False,
+    stream: Annotated[str | None, typer.Option(metavar="S", help="Only this stream, such as request-17.")] = None,
+    type_name: Annotated[
+        str | None, typer.Option("--type", metavar="T", help="Only this type, such as request.failed, or `request.*`.")
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print the events of a run, by time; only what is durable.
+
+    Example: eventflow events latest --type request.failed
+    """
+    folder = find_run(store_path(store), name)
+    source = _follow(folder) if follow else read_events(folder.log)
+    try:
+        for event in _chosen(source, stream, type_name):
+            print_json(event) if json else _print_event(event)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _line(folder: RunFolder) -> RunLine:
+    info, tally = folder.info(), Tally()
+    for lines in RunTail(folder.log).poll():
+        tally.feed(lines)
+    state = tally.run_state
+    if state == "running" and not folder.is_live():
+        state = "killed"
+    seconds = (tally.last_ns - tally.first_ns) / 1e9
+    return RunLine(
+        folder.run, info.stage, state, info.created, seconds, tally.requests, tally.completed, tally.failed, tally.cancelled,
+        tally.bytes,
+    )
+
+
+def _follow(folder: RunFolder) -> Iterator[StoredEvent]:
+    """The events as they become durable, until nobody writes to the run any more."""
+    tail = RunTail(folder.log)
+    while True:
+        live = folder.is_live()
+        for lines in tail.poll():
+            yield from map(decode_event, lines)
+        if not live:
+            return
+        sys.stdout.flush()
+        time.sleep(_FOLLOW_SECONDS)
+
+
+def _chosen(source: Iterable[StoredEvent], stream: str | None, type_name: str | None) -> Iterator[StoredEvent]:
+    for event in source:
+        if stream is not None and event.stream != stream:
+            continue
+        if type_name is not None and not _type_fits(event.type, type_name):
+            continue
+        yield event
+
+
+def _type_fits(name: str, wanted: str) -> bool:
+    return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
+
+
+def _print_event(event: StoredEvent) -> None:
+    moment = datetime.fromtimestamp(event.time / 1e9, UTC).astimezone()
+    text = f"{moment:%H:%M:%S.%f} {event.stream:<14} {event.version:>3} {event.type:<18} {bytes(event.data).decode()}"
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,256 @@
+"""The log: batches that count whole or not at all, a chain that nothing slips through, readers that see only what is committed."""
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from eventflow.disk import Disk
+from eventflow.errors import LogDamaged, LogWriteFailed, NewerFormat, StoreError, UnknownRun, UsageError
+from eventflow.log.format import committed_length, decode_commit, encode_commit, event_lines, genesis
+from eventflow.log.reader import RunTail, SegmentTail, read_events
+from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
+from eventflow.log.segment import LogWriter
+from eventflow.log.verify import SegmentReport, verify_run
+from eventflow.recorder import Recorder
+from eventflow.sources import SeededSources
+from eventflow.vocabulary import RequestFailed
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    """A new run in a new store."""
+    return create_run(tmp_path / "store", stage="serial")
+
+
+def fill(run: RunFolder, count: int, *, batch: int = 10, **options: int) -> list[Path]:
+    """Write `count` events in batches; gives the segments."""
+    recorder = Recorder(run.log, run.run, batch_seconds_max=None)
+    if options:
+        recorder._writer._segment_bytes_max = options["segment_bytes_max"]  # noqa: SLF001
+    span = recorder.open_stream("request-0")
+    for number in range(count):
+        span.record(RequestFailed(error="E", message=f"line\nbreak {number} é", seconds=0.5))
+        if number % batch == batch - 1:
+            recorder.flush()
+    recorder.close()
+    return sorted(run.log.glob("*/*.ndjson"))
+
+
+def reports(run: RunFolder) -> list[SegmentReport]:
+    """What verify says."""
+    return list(verify_run(run.log, run.run))
+
+
+def test_a_segment_is_lines_of_events_each_batch_ended_by_a_commit(run: RunFolder) -> None:
+    """The format: an opening commit of an empty batch, then event lines and their commit line; seq is the last event's."""
+    (path,) = fill(run, 25)
+    lines = path.read_bytes().splitlines()
+    commits = [(place, decode_commit(line, "")) for place, line in enumerate(lines) if line.startswith(b'{"commit"')]
+    assert [place for place, _ in commits] == [0, 11, 22, 28]
+    assert [(commit.count, commit.seq) for _, commit in commits] == [(0, -1), (10, 9), (10, 19), (5, 24)]
+    assert commits[0][1].chain == genesis(run.run, path.parent.name).hex()
+
+
+def test_events_read_back_in_order_with_gapless_seq_and_version(run: RunFolder) -> None:
+    """seq counts the writer's events, version the stream's; each event links to the one before it."""
+    fill(run, 25)
+    events = list(read_events(run.log))
+    assert [event.seq for event in events] == list(range(25)) == [event.version for event in events]
+    assert [event.links[0].id for event in events[1:]] == [event.id for event in events[:-1]]
+    assert events[0].links == ()
+
+
+def test_verify_finds_a_good_log_good(run: RunFolder) -> None:
+    """Events, batches and bytes are counted; nothing is torn or damaged."""
+    (path,) = fill(run, 25)
+    assert reports(run) == [SegmentReport(str(path), 25, 4, path.stat().st_size)]
+
+
+def test_any_flipped_byte_before_the_last_commit_is_found_and_named(run: RunFolder) -> None:
+    """No byte of a batch that is followed by another can change unseen; the place that is named is the batch's."""
+    (path,) = fill(run, 4, batch=2)
+    good = path.read_bytes()
+    last_batch = good[: good.rstrip(b"\n").rfind(b"\n")].rfind(b'{"commit"')
+    end = good.find(b"\n", last_batch) + 1
+    for place in range(0, end, 7):
+        damaged = bytearray(good)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        (report,) = reports(run)
+        assert report.damage, place
+        assert f"{path}: damaged at byte " in report.damage
+        named = int(report.damage.split("damaged at byte ")[1].split(",")[0])
+        assert named <= place
+
+
+@pytest.mark.parametrize("torn", [b'{"id":"x', b"\x00" * 100, b'{"commit":{"format":1,"count":3'])
+def test_a_torn_tail_is_no_damage_and_nobody_reads_it(run: RunFolder, torn: bytes) -> None:
+    """What has no whole commit line was never acknowledged: verify counts its bytes, readers do not see it."""
+    (path,) = fill(run, 10)
+    with path.open("ab") as file:
+        file.write(torn)
+    (report,) = reports(run)
+    assert (report.damage, report.torn_bytes) == (None, len(torn))
+    assert len(list(read_events(run.log))) == 10
+
+
+def test_events_without_their_commit_line_do_not_count(run: RunFolder) -> None:
+    """A whole event line is not enough."""
+    (path,) = fill(run, 10)
+    data = path.read_bytes()
+    path.write_bytes(data[: data.rstrip(b"\n").rfind(b"\n") + 1])
+    assert list(read_events(run.log)) == []
+    assert reports(run)[0].events == 0
+
+
+def test_a_segment_from_another_writer_or_a_missing_one_is_found(run: RunFolder, tmp_path: Path) -> None:
+    """The chain begins with the run and the writer, and goes on from segment to segment."""
+    paths = fill(run, 30, segment_bytes_max=2_000)
+    assert len(paths) > 2
+    assert [report.damage for report in reports(run)] == [None] * len(paths)
+    assert len(list(read_events(run.log))) == 30
+    second = paths[1].read_bytes()
+    paths[1].write_bytes(paths[2].read_bytes())
+    assert "does not follow the one before it" in (reports(run)[1].damage or "")
+    paths[1].unlink()
+    assert "segment 00000001 is missing" in (reports(run)[1].damage or "")
+    other = create_run(tmp_path / "other", stage="serial")
+    writer = other.log / paths[0].parent.name
+    writer.mkdir()
+    (writer / "00000000.ndjson").write_bytes(second)
+    assert reports(other)[0].damage
+
+
+def test_a_tail_gives_each_committed_line_once_while_the_log_grows(run: RunFolder) -> None:
+    """Polling between batches, in mid batch and in mid line: no line twice, none missing, none uncommitted."""
+    (path,) = fill(run, 20, batch=5)
+    whole = path.read_bytes()
+    growing = run.path / "growing"
+    (growing / "w").mkdir(parents=True)
+    tail, seen = RunTail(growing), []
+    for end in range(0, len(whole) + 1, 97):
+        (growing / "w" / "00000000.ndjson").write_bytes(whole[:end])
+        for lines in tail.poll():
+            seen += lines
+        committed = event_lines(whole[: committed_length(whole[:end])])
+        assert seen == committed
+    (growing / "w" / "00000000.ndjson").write_bytes(whole)
+    for lines in tail.poll():
+        seen += lines
+    assert len(seen) == 20
+
+
+def test_a_batch_larger_than_a_block_is_read(run: RunFolder) -> None:
+    """The block grows until the batch fits."""
+    (path,) = fill(run, 30, batch=30)
+    tail = SegmentTail(path)
+    tail._block_bytes = 100  # noqa: SLF001
+    assert sum(len(event_lines(data)) for data in tail.poll()) == 30
+
+
+def test_a_committed_line_that_is_no_event_is_named_when_it_is_read(run: RunFolder) -> None:
+    """Reading without verifying still names file, offset and line."""
+    (path,) = fill(run, 3)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"time":1', b'"time":x', 1))
+    with pytest.raises(LogDamaged, match=r"00000000\.ndjson: damaged at byte \d+, line 2"):
+        list(read_events(run.log))
+
+
+class FaultyDisk(Disk):
+    """A disk that fails from its n-th call of one kind on."""
+
+    def __init__(self, call: str, after: int, code: int) -> None:
+        self.call, self.left, self.code = call, after, code
+        self.synced_after_failure = 0
+
+    def _count(self, call: str) -> None:
+        if call == self.call:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(self.code, "injected")
+        elif call == "sync" and self.left < 0:
+            self.synced_after_failure += 1
+
+    def write_all(self, descriptor: int, data: bytes) -> None:
+        try:
+            self._count("write_all")
+        except OSError:
+            super().write_all(descriptor, data[: len(data) // 2])  # what a full disk does: a part of it
+            raise
+        super().write_all(descriptor, data)
+
+    def sync(self, descriptor: int) -> None:
+        self._count("sync")
+        super().sync(descriptor)
+
+
+@pytest.mark.parametrize(("call", "code"), [("write_all", errno.ENOSPC), ("sync", errno.EIO)])
+def test_a_failed_write_or_fsync_ends_the_writer_and_leaves_only_whole_batches(run: RunFolder, call: str, code: int) -> None:
+    """Fail-stop: the batch does not count, no later one is accepted, nothing is synced again, the file is cut to its last commit."""
+    disk = FaultyDisk(call, 2, code)
+    writer = LogWriter(run.log, run.run, "w", disk)
+    line = b'{"id":"x"}\n'
+    writer.append(line, 1)
+    good = writer.path.read_bytes()
+    for _ in range(2):
+        with pytest.raises(LogWriteFailed, match="injected.*eventflow resume"):
+            writer.append(line, 1)
+    assert writer.path.read_bytes() == good
+    assert disk.synced_after_failure == 0
+
+
+def test_a_segment_is_for_one_process_and_for_its_owner_only(run: RunFolder) -> None:
+    """The lock shows who is alive; folders are 0700 and files 0600."""
+    assert not run.is_live()
+    writer = LogWriter(run.log, run.run, "w")
+    assert run.is_live()
+    assert writer.path.stat().st_mode & 0o777 == 0o600
+    assert writer.folder.stat().st_mode & 0o777 == 0o700 == run.path.stat().st_mode & 0o777
+    writer.close()
+    assert not run.is_live()
+
+
+def test_two_writers_of_one_name_are_refused(run: RunFolder) -> None:
+    """A writer's folder is made by it and by nobody else."""
+    LogWriter(run.log, run.run, "w").close()
+    with pytest.raises(LogWriteFailed):
+        LogWriter(run.log, run.run, "w")
+
+
+def test_runs_are_found_by_name_beginning_end_and_latest(tmp_path: Path) -> None:
+    """A name that fits several runs, or none, says so."""
+    sources = SeededSources(1)
+    made = [create_run(tmp_path, stage="loop", sources=sources) for _ in range(3)]
+    assert [run.run for run in list_runs(tmp_path)] == sorted(run.run for run in made)
+    assert find_run(tmp_path, made[1].run).run == made[1].run
+    assert find_run(tmp_path, made[1].run[-4:]).run == made[1].run
+    assert find_run(tmp_path, "latest").run == max(run.run for run in made)
+    with pytest.raises(UnknownRun, match="fits 3 runs"):
+        find_run(tmp_path, made[0].run[:8])
+    with pytest.raises(UnknownRun, match="`eventflow runs` lists them"):
+        find_run(tmp_path, "nothing")
+    assert list_runs(tmp_path / "absent") == []
+
+
+def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    """One line with the fix."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="cannot be written.*--store"):
+        create_run(tmp_path / "file", stage="serial")
+
+
+def test_a_newer_format_is_refused_with_the_fix(run: RunFolder) -> None:
+    """In run.json and in a segment."""
+    path = run.path / "run.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
+    with pytest.raises(NewerFormat, match="upgrade eventflow"):
+        run.info()
+    with pytest.raises(NewerFormat):
+        decode_commit(encode_commit(0, -1, b"").replace(b'"format":1', b'"format":2'), "p")
+    path.write_text("{")
+    with pytest.raises(StoreError, match="cannot be read"):
+        run.info()
+
+
