@@ -1,0 +1,19 @@
+"""The public names of `eventflow`, frozen: adding, renaming or losing one is a decision, and shows here."""
+
+import inspect
+
+import eventflow
+
+PUBLIC_NAMES: list[str] = []
+
+
+def test_the_public_names_are_these() -> None:
+    """`eventflow.__all__` is this list, sorted; a change belongs in CHANGELOG.md."""
+    assert list(eventflow.__all__) == PUBLIC_NAMES
+
+
+def test_every_public_name_is_explained() -> None:
+    """Every public name is there, and each class and function has a docstring of its own."""
+    public = {name: getattr(eventflow, name) for name in eventflow.__all__}
+    explainable = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isroutine(value)}
+    assert not [name for name, value in explainable.items() if not value.__doc__]
