@@ -255,3 +255,9 @@ class ProgramFailed(RequestError):
     """The external program of the subprocess stage ended with a status that is not 0."""
 
     fix = "run the program on the file by hand to see why, then resume"
+
+
+class UnexpectedFailure(RequestError):
+    """Something that this version has no word for. It is not swallowed: the others go on, and the message says what it was."""
+
+    fix = "report it, with this message"

@@ -25,8 +25,10 @@ from eventflow.errors import (
     ServerStatus,
     ShortBody,
     TimedOut,
+    UnexpectedFailure,
 )
 
+_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MESSAGE_MAX = 300
 
@@ -35,7 +37,7 @@ def status_failure(url: str, status: int, retry_after: str | None = None) -> Cli
     """The failure that a final status means, None below 400. `url` is redacted."""
     if status < 400:
         return None
-    phrase = HTTPStatus(status).phrase if status in HTTPStatus else ""
+    phrase = _PHRASES.get(status, "")
     kind = ClientStatus if status < 500 else ServerStatus
     return kind(url, f"{status} {phrase}".strip(), status, retry_after)
 
@@ -59,7 +61,8 @@ def explain(error: Exception, url: str) -> RequestError:
         return BadResponse(url, "too many redirects")
     if isinstance(error, OSError) and not isinstance(error, httpx.HTTPError):
         return _explain_disk(error, url)
-    return BadResponse(url, f"{type(error).__name__}: {error}"[:_MESSAGE_MAX].replace("\n", " "))
+    kind = BadResponse if isinstance(error, httpx.HTTPError) else UnexpectedFailure
+    return kind(url, f"{type(error).__name__}: {error}"[:_MESSAGE_MAX].replace("\n", " "))
 
 
 def _explain_connect(error: httpx.ConnectError, url: str) -> RequestError:
