@@ -221,7 +221,7 @@ class _Sitting:
             energy_joules=None,
             events=tally.events,
             events_lost=tally.events_lost,
-            failures=tuple(tally.failures.values()),
+            failures=tuple(failure for _, failure in sorted(tally.failures.items())),
             problem=str(self._problem) if self._problem else None,
         )
 
