@@ -32,7 +32,7 @@ help:
 	@echo 'make check   ruff, mypy --strict, import-linter, doc tests'
 	@echo 'make bench   the benchmarks                                    (BENCH=benchmarks/NAME.py BENCH_ARGS="--help")'
 	@echo 'make lock    write requirements*.txt again, with uv                                 (LOCK_ARGS=--upgrade)'
-	@echo 'make clean   remove what make made (.venv, caches, builds); stores of runs stay'
+	@echo 'make clean   remove what make made (.venv, caches, the report of the demo); stores of runs stay'
 
 demo: $(INSTALLED)
 	$(BIN)/eventflow demo $(DEMO_ARGS)
@@ -61,7 +61,7 @@ lock:
 	$(LOCK) --group build -c requirements-dev.txt -o requirements.txt
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis .coverage .coverage.* demo-report.html
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A Python that is missing, too old or without venv is named here, with the Debian package that mends it.

@@ -2,7 +2,7 @@
 
 A test that needs a program says so with `@pytest.mark.part("nginx")`, or asks the fixture: `part("nginx")` gives
 its path. Where the program is missing the test is skipped with the command that installs it. EVENTFLOW_REQUIRE_PARTS=1
-turns that into a failure for what Debian ships, =all for the rest too, so that CI cannot pass by skipping.
+turns that into a failure for the parts that `.ci/run` installs, =all for the rest too: CI cannot pass by skipping.
 """
 
 import os
@@ -22,10 +22,14 @@ hypothesis.settings.load_profile("eventflow")
 
 
 class Part(NamedTuple):
-    """A program that some tests run, and where it comes from: a Debian package, or else `tests/parts/build`."""
+    """A program that some tests run, and where it comes from: a Debian package, or else `tests/parts/build`.
+
+    `always` is for the parts that `.ci/run` installs; the others are for machines where they were built.
+    """
 
     program: str
     debian_package: str | None = None
+    always: bool = False
 
     def how_to_get(self) -> str:
         """The command that installs it."""
@@ -35,16 +39,16 @@ class Part(NamedTuple):
 PARTS = {
     part.program: part
     for part in (
-        Part("chromedriver", "chromium-driver"),
-        Part("chromium", "chromium"),
+        Part("chromedriver", "chromium-driver", always=True),
+        Part("chromium", "chromium", always=True),
         Part("containerd", "containerd"),
-        Part("curl", "curl"),
+        Part("curl", "curl", always=True),
         Part("etcd", "etcd-server"),
-        Part("git", "git"),
+        Part("git", "git", always=True),
         Part("jaeger"),
         Part("kubernetes"),
-        Part("make", "make"),
-        Part("nginx", "nginx"),
+        Part("make", "make", always=True),
+        Part("nginx", "nginx", always=True),
         Part("otelcol"),
     )
 }
@@ -70,7 +74,7 @@ def require_part(name: str) -> Path:
         return path
     reason = f"{name} is not installed: {part.how_to_get()}"
     required = os.environ.get("EVENTFLOW_REQUIRE_PARTS", "")
-    if required == "all" or (required == "1" and part.debian_package):
+    if required == "all" or (required == "1" and part.always):
         pytest.fail(f"{reason} (EVENTFLOW_REQUIRE_PARTS={required})", pytrace=False)
     pytest.skip(reason)
 

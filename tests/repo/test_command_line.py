@@ -35,8 +35,10 @@ def help_text(command: str) -> str:
 
 
 def examples_in(place: str, text: str) -> Iterator[Example]:
-    """The examples in a text: lines that start with `eventflow`, with or without a prompt, up to a pipe or comment."""
-    for line in re.findall(r"^[\s│]*(?:\$ )?(eventflow [a-z].*?)[\s│]*$", text.replace("\\\n", " "), re.MULTILINE):
+    """The examples in a text: lines that start with `eventflow` or `Example: eventflow`, up to a pipe or comment."""
+    for line in re.findall(
+        r"^[\s│]*(?:Examples?: |\$ )?(eventflow [a-z].*?)[\s│]*$", text.replace("\\\n", " "), re.MULTILINE
+    ):
         yield Example(place, re.split(r" [|#;>&]+ |  #", line)[0])
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import PARTS
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = (".ci", "analysis", "benchmarks", "docs", "eventflow", "instrumentation", "stages", "tests")
 WANTED = (
@@ -72,6 +74,13 @@ def test_no_machine_path_is_named() -> None:
 def test_ci_is_a_program() -> None:
     """`.ci/run` can be started as it is."""
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_ci_installs_the_parts_that_it_requires() -> None:
+    """Every part that EVENTFLOW_REQUIRE_PARTS=1 asks for is among the Debian packages that `.ci/run` installs."""
+    found = re.search(r"^debian_packages=\((.+)\)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
+    assert found
+    assert not {part.debian_package for part in PARTS.values() if part.always} - set(found[1].split())
 
 
 def test_the_changelog_has_this_version() -> None:

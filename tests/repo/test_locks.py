@@ -35,7 +35,9 @@ def test_every_line_is_a_pin_with_hashes(lock: str) -> None:
     assert not [line for line in joined.splitlines() if not pin.fullmatch(line)]
 
 
-@pytest.mark.parametrize("lock, groups", [("requirements.txt", ["build"]), ("requirements-dev.txt", ["build", "dev"])])
+@pytest.mark.parametrize(
+    ("lock", "groups"), [("requirements.txt", ["build"]), ("requirements-dev.txt", ["build", "dev"])]
+)
 def test_the_lock_holds_what_the_project_asks_for(lock: str, groups: list[str]) -> None:
     """Every requirement in pyproject.toml has a pin that satisfies it; where not, `make lock` was forgotten."""
     versions = pins(lock)
