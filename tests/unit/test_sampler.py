@@ -1,0 +1,203 @@
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from eventflow.vocabulary import MemoryKind, ProcessReading, ProcessSampled
+from instrumentation.processes import Reading
+from instrumentation.sampler import Peak, Sampler, higher_peak, rest_seconds
+
+
+def reading(memory_bytes: int = 100, cpu_seconds: float = 1.0, count: int = 1, kind: MemoryKind = "pss") -> Reading:
+    """A reading of that many equal processes."""
+    processes = tuple(ProcessReading(pid, memory_bytes // count, 0.1, 1) for pid in range(1, count + 1))
+    return Reading(processes, kind, memory_bytes, cpu_seconds)
+
+
+def script(*steps: Reading | Exception) -> Callable[[int], Reading]:
+    """A process tree that is read as these steps say, one after the other."""
+    left = iter(steps)
+
+    def read(_root_pid: int) -> Reading:
+        step = next(left)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    return read
+
+
+@pytest.mark.parametrize(
+    "cost_s,elapsed_s,rest_s",
+    [
+        (0.0, 0.0, 0.02),
+        (0.0002, 0.0, 0.02),
+        (0.001, 0.0, 0.05),
+        (0.001, 0.03, 0.02),
+        (0.002, 0.0, 0.1),
+        (0.005, 0.005, 0.095),
+        (0.001, 0.4, 0.001),
+        (0.3, 0.3, 0.3),
+    ],
+    ids=["free", "cheap", "2 %", "2 %, waited", "limit", "over", "slow, not dear", "dear"],
+)
+def test_the_rest_keeps_the_budget(cost_s: float, elapsed_s: float, rest_s: float) -> None:
+    """A period is 50 costs, between 0.02 s and 0.1 s, with the sample inside it; the rest is at least the cost."""
+    assert rest_seconds(cost_s, elapsed_s) == pytest.approx(rest_s)
+
+
+def test_cpu_time_counts_from_the_start_and_never_falls() -> None:
+    """What was used before is left out; a reading that misses a process just being reaped takes nothing back."""
+    samples: list[ProcessSampled] = []
+    times = (7.0, 7.5, 7.25, 9.0)
+    sampler = Sampler(samples.append, 1, read=script(*(reading(cpu_seconds=seconds) for seconds in times)))
+    for _ in times:
+        sampler.sample_now()
+    assert [sample.cpu_seconds for sample in samples] == [0.0, 0.5, 0.5, 2.0]
+    assert sampler.peak.cpu_seconds == 2.0
+
+
+def test_the_peak_is_the_largest_of_each() -> None:
+    """Memory and number of processes have their own maximum; the step is the largest change."""
+    sampler = Sampler(lambda _: None, 1, read=script(reading(100), reading(900, 1.5, 2), reading(300, 4.0, 5)))
+    for _ in range(3):
+        sampler.sample_now()
+    assert sampler.peak == Peak(
+        memory_bytes=900, memory_kind="pss", processes=5, cpu_seconds=3.0, samples=3, step_bytes_max=800
+    )
+
+
+@pytest.mark.parametrize(
+    "first,second,kind",
+    [
+        (reading(100, kind="rss"), reading(90, kind="pss"), "rss"),
+        (reading(100, kind="pss"), reading(90, kind="rss"), "pss"),
+        (reading(100, kind="pss"), reading(190, kind="rss"), "rss"),
+    ],
+    ids=["rss, less pss", "pss, less rss", "pss, more rss"],
+)
+def test_the_peak_says_what_its_memory_is(first: Reading, second: Reading, kind: MemoryKind) -> None:
+    """The kind is that of the sample with the most memory, not of the last one."""
+    sampler = Sampler(lambda _: None, 1, read=script(first, second))
+    sampler.sample_now()
+    sampler.sample_now()
+    assert sampler.peak.memory_kind == kind
+
+
+def test_nothing_sampled_is_an_empty_peak() -> None:
+    """Before the first sample the summary is all zero."""
+    assert Sampler(lambda _: None).peak == Peak()
+
+
+def test_a_peak_of_one_sample_has_no_step() -> None:
+    """A step needs two samples."""
+    sample = Sampler(lambda _: None, 1, read=script(reading(500))).sample_now()
+    assert sample is not None
+    assert higher_peak(Peak(), sample, None).step_bytes_max == 0
+    assert higher_peak(Peak(), sample, 800).step_bytes_max == 300
+
+
+def test_a_sample_says_what_it_cost() -> None:
+    """`sampling_seconds` is the CPU time of the reading in its thread."""
+    clock: Iterator[float] = iter((10.0, 10.004))
+    sample = Sampler(lambda _: None, 1, read=script(reading()), cpu_clock=lambda: next(clock)).sample_now()
+    assert sample is not None
+    assert sample.sampling_seconds == pytest.approx(0.004)
+
+
+def test_a_failed_reading_is_counted_and_no_sample() -> None:
+    """A reading that fails, in whatever way, is one sample less; the next one is taken."""
+    samples: list[ProcessSampled] = []
+    sampler = Sampler(samples.append, 1, read=script(ProcessLookupError(3, "gone"), ValueError("odd"), reading(5)))
+    assert [sampler.sample_now() for _ in range(3)] == [None, None, samples[0]]
+    assert (sampler.peak.samples, sampler.peak.failed_readings) == (1, 2)
+    assert sampler.failure is None
+
+
+def test_the_thread_goes_on_after_a_failed_reading() -> None:
+    """The thread survives a fault of the reading."""
+    left: list[Reading | Exception] = [reading(), OSError("fault"), OSError("fault")]
+    enough = threading.Event()
+
+    def read(_root_pid: int) -> Reading:
+        step = left.pop(0) if left else reading(7)
+        if isinstance(step, Exception):
+            raise step
+        return step
+
+    with Sampler(lambda sample: enough.set() if sample.memory_bytes == 7 else None, 1, read=read) as sampler:
+        assert enough.wait(10)
+    assert sampler.peak.failed_readings == 2
+
+
+def test_a_recording_that_fails_ends_the_sampling_quietly() -> None:
+    """After a failed record the thread ends, no sample is taken any more, and nothing is raised; the reason is kept."""
+    calls: list[ProcessSampled] = []
+    failure = OSError(28, "no space")
+
+    def record(sample: ProcessSampled) -> None:
+        calls.append(sample)
+        if len(calls) == 2:
+            raise failure
+
+    sampler = Sampler(record, 1, read=lambda _: reading())
+    sampler.start()
+    sampler._thread.join(10)
+    assert not sampler._thread.is_alive()
+    assert sampler.sample_now() is None
+    sampler.stop()
+    assert len(calls) == 2
+    assert sampler.failure is failure
+
+
+def test_the_first_sample_is_at_start_and_the_last_at_stop() -> None:
+    """Both are taken by the caller, so that they stand before and after the work, however short it is."""
+    recorded_by: list[str] = []
+    here = threading.current_thread().name
+    sampler = Sampler(lambda _: recorded_by.append(threading.current_thread().name), 1, read=lambda _: reading())
+    sampler.start()
+    assert recorded_by[0] == here
+    sampler.stop()
+    assert recorded_by[-1] == here
+    assert set(recorded_by[1:-1]) <= {"eventflow-sampler"}
+    assert sampler.peak.samples == len(recorded_by) >= 2
+
+
+def test_nothing_is_recorded_after_stop() -> None:
+    """When stop has returned the log may be closed."""
+    samples: list[ProcessSampled] = []
+    sampler = Sampler(samples.append, 1, read=lambda _: reading())
+    sampler.start()
+    sampler.stop()
+    count = len(samples)
+    sampler.stop()
+    assert sampler.sample_now() is None
+    assert len(samples) == count
+
+
+def test_stop_without_start_does_nothing() -> None:
+    """A run that failed before its first sample can still clean up."""
+    samples: list[ProcessSampled] = []
+    Sampler(samples.append, 1, read=lambda _: reading()).stop()
+    assert samples == []
+
+
+def test_samples_are_taken_one_at_a_time() -> None:
+    """`record` need not be safe to call from several threads at once, and CPU time never falls in their order."""
+    inside = threading.Lock()
+    order: list[float] = []
+    seconds = iter(range(1000))
+
+    def record(sample: ProcessSampled) -> None:
+        assert inside.acquire(blocking=False)
+        order.append(sample.cpu_seconds)
+        inside.release()
+
+    sampler = Sampler(record, 1, read=lambda _: reading(cpu_seconds=next(seconds)))
+    threads = [threading.Thread(target=lambda: [sampler.sample_now() for _ in range(100)] and None) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sampler.failure is None
+    assert order == [float(second) for second in range(400)]
