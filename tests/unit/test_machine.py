@@ -93,7 +93,7 @@ def tree(tmp_path: Path) -> Callable[[dict[str, str]], Path]:
 
 
 @pytest.mark.parametrize(
-    "files,limits",
+    ("files", "limits"),
     [
         ({}, Limits()),
         (
@@ -151,7 +151,7 @@ def test_the_strictest_limit_of_all_control_groups_counts(
 
 
 @pytest.mark.parametrize(
-    "content,limit",
+    ("content", "limit"),
     [
         ("max\n", []),
         ("", []),
@@ -168,7 +168,7 @@ def test_no_limit_is_not_a_large_limit(content: str, limit: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content,cpus",
+    ("content", "cpus"),
     [("max 100000\n", []), ("-1\n 100000\n", []), (" ", []), ("50000 100000", [0.5]), ("300000\n 100000\n", [3.0])],
     ids=["v2 none", "v1 none", "no file", "half", "three"],
 )
@@ -178,7 +178,7 @@ def test_a_quota_over_its_period_is_a_number_of_cpus(content: str, cpus: list[fl
 
 
 @pytest.mark.parametrize(
-    "cpuinfo,model",
+    ("cpuinfo", "model"),
     [(INTEL_IN_CLOUD, "Intel(R) Xeon(R) CPU"), (AMD_ON_DESK, "AMD Ryzen 7 5800X"), (ARM, ""), ("", "")],
     ids=["intel", "amd", "arm", "no file"],
 )
@@ -188,7 +188,7 @@ def test_the_model_is_the_name_not_the_number(cpuinfo: str, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cpuinfo,hardware,answer",
+    ("cpuinfo", "hardware", "answer"),
     [
         (INTEL_IN_CLOUD, "", True),
         (AMD_ON_DESK, "ASUS ROG", False),
@@ -219,7 +219,7 @@ MOUNTS = [("/", "overlay"), ("/data", "xfs"), ("/data/cache", "tmpfs"), ("/data/
 
 
 @pytest.mark.parametrize(
-    "path,kind",
+    ("path", "kind"),
     [
         ("/data/x", "xfs"),
         ("/data", "xfs"),
@@ -276,7 +276,7 @@ def test_without_a_folder_no_disk_is_touched() -> None:
 
 
 @pytest.mark.parametrize(
-    "finding,state",
+    ("finding", "state"),
     [
         (judge_python((3, 11, 7)), "ok"),
         (judge_python((3, 14, 0)), "ok"),
@@ -322,7 +322,7 @@ def test_a_finding_that_is_not_ok_says_what_to_do(finding: Finding, state: str) 
 
 
 @pytest.mark.parametrize(
-    "hard,fix",
+    ("hard", "fix"),
     [(4096, "ulimit -n 1024"), (512, "ulimit -n 512"), (256, "raise the hard limit to 1024")],
 )
 def test_the_fix_for_open_files_can_be_followed(hard: int, fix: str) -> None:

@@ -57,7 +57,7 @@ def test_the_name_of_a_program_cannot_confuse_the_fields(name: bytes) -> None:
     )
 
 
-@pytest.mark.parametrize("flags,executed", [(b"4194304", True), (b"4194368", False), (b"64", False), (b"0", True)])
+@pytest.mark.parametrize(("flags", "executed"), [(b"4194304", True), (b"4194368", False), (b"64", False), (b"0", True)])
 def test_a_process_that_was_only_forked_is_told_apart(flags: bytes, executed: bool) -> None:
     """PF_FORKNOEXEC says whether a process has called exec since it was forked."""
     assert parse_stat(b"1 (x) " + AFTER_NAME.replace(b"4194368", flags)).executed is executed

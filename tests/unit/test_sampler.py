@@ -28,7 +28,7 @@ def script(*steps: Reading | Exception) -> Callable[[int], Reading]:
 
 
 @pytest.mark.parametrize(
-    "cost_s,elapsed_s,rest_s",
+    ("cost_s", "elapsed_s", "rest_s"),
     [
         (0.0, 0.0, 0.02),
         (0.0002, 0.0, 0.02),
@@ -68,7 +68,7 @@ def test_the_peak_is_the_largest_of_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "first,second,kind",
+    ("first", "second", "kind"),
     [
         (reading(100, kind="rss"), reading(90, kind="pss"), "rss"),
         (reading(100, kind="pss"), reading(90, kind="rss"), "pss"),
