@@ -75,7 +75,7 @@ def _run_stages(
     stages: Iterable[str], origin: "Origin", store: Path, work: Path, requests: int
 ) -> "Iterator[Summary]":
     urls = work / "urls.tsv"
-    urls.write_text("".join(f"{entry.url}\t{entry.name}\t{entry.sha256}\n" for entry in origin.requests()))
+    urls.write_text("".join(f"{entry.url}\t{entry.name}\t{entry.sha256}\n" for entry in origin.entries()))
     for stage in stages:
         origin.reset()
         yield _run_stage(stage, urls, store, work / stage, requests)

@@ -1,0 +1,238 @@
+-- The views of `eventflow sql`, one statement after the other. Their columns are described in views.py and docs/sql.md.
+--
+-- Before this runs, sql.py has made, in the schema `log`:
+--   log.committed (line)    every committed line of the segments that do not grow any more, read from the files in each query,
+--                           and of those that grow or are torn, as they were when the connection was made
+--   log.stages (run, stage) what each run.json says
+--
+-- A line is parsed once in each query, by one json_transform that names the fields that this view needs; its type is at a fixed place
+-- (see format.py), so that lines of other types are not parsed at all. A line that is not JSON makes the query fail: it is damage.
+
+CREATE VIEW log.lines AS
+SELECT line, split_part(substr(line, 54, 200), '"', 1) AS type
+FROM log.committed
+WHERE NOT starts_with(line, '{"commit":');
+
+CREATE VIEW events AS
+SELECT
+    event.id,
+    type,
+    make_timestamptz(event.time // 1000) AS time,
+    event.time AS time_ns,
+    event.run,
+    event.stream,
+    event.version,
+    event.writer,
+    event.seq,
+    event.trace_id,
+    event.span_id,
+    event.parent_span_id,
+    coalesce(event.links, []) AS links,
+    event.data
+FROM (
+    SELECT type, json_transform(line, '{
+        "id": "VARCHAR", "time": "BIGINT", "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT", "writer": "VARCHAR",
+        "seq": "BIGINT", "trace_id": "VARCHAR", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
+        "links": [{"id": "VARCHAR", "trace_id": "VARCHAR", "span_id": "VARCHAR"}], "data": "JSON"
+    }') AS event
+    FROM log.lines
+);
+
+-- One row for each story that was begun. A story that another process went on with may be longer in that process's log than in this
+-- one's: without its first event, which caused the others, it is not shown. The last try counts: what a resume queued again is queued.
+CREATE VIEW requests AS
+SELECT
+    run,
+    stage,
+    try_cast(substr(stream, 9) AS BIGINT) AS number,
+    stream,
+    queued.data.url AS url,
+    queued.data.name AS name,
+    split_part(last.type, '.', 2) AS state,
+    make_timestamptz(queued.time // 1000) AS queued_at,
+    make_timestamptz(CASE WHEN is_started THEN started.time // 1000 END) AS started_at,
+    make_timestamptz(CASE WHEN is_ended THEN last.time // 1000 END) AS ended_at,
+    CASE WHEN is_started THEN started.data.wait_seconds END AS wait_seconds,
+    last.data.seconds AS seconds,
+    last.data.bytes AS bytes,
+    last.data.error AS error,
+    last.data.message AS message,
+    attempts,
+    trace_id
+FROM (
+    SELECT
+        *,
+        coalesce(started.version > queued.version, false) AS is_started,
+        last.type IN ('request.completed', 'request.failed', 'request.cancelled') AS is_ended
+    FROM (
+        SELECT
+            event.run AS run,
+            event.stream AS stream,
+            any_value(event.trace_id) AS trace_id,
+            arg_max(event, event.version) FILTER (type = 'request.queued') AS queued,
+            arg_max(event, event.version) FILTER (type = 'request.started') AS started,
+            arg_max({'type': type, 'time': event.time, 'data': event.data}, event.version) FILTER (type <> 'attempt.started') AS last,
+            count(*) FILTER (type = 'attempt.started') AS attempts
+        FROM (
+            SELECT type, json_transform(line, '{
+                "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT", "time": "BIGINT", "trace_id": "VARCHAR",
+                "data": {"url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE", "bytes": "BIGINT",
+                         "error": "VARCHAR", "message": "VARCHAR"}
+            }') AS event
+            FROM log.lines
+            WHERE starts_with(type, 'request.') OR type = 'attempt.started'
+        )
+        GROUP BY event.run, event.stream
+    )
+    WHERE queued IS NOT NULL
+)
+JOIN log.stages USING (run);
+
+-- The events of one attempt have one span; the body's is a child of it.
+CREATE VIEW attempts AS
+SELECT
+    run,
+    try_cast(substr(stream, 9) AS BIGINT) AS number,
+    stream,
+    started.data.resend_count AS resend_count,
+    started.data.server_address AS server_address,
+    started.data.server_port AS server_port,
+    make_timestamptz(started.time // 1000) AS started_at,
+    coalesce(response.data.status, ended.data.status) AS status,
+    response.data.seconds AS response_seconds,
+    body.data.seconds AS body_seconds,
+    body.data.bytes AS bytes,
+    ended.data.seconds AS seconds,
+    ended.data.error AS error,
+    ended.data.message AS message,
+    CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.data.error IS NULL THEN 'completed' ELSE 'failed' END AS state
+FROM (
+    SELECT
+        event.run AS run,
+        event.stream AS stream,
+        any_value(event) FILTER (type = 'attempt.started') AS started,
+        any_value(event) FILTER (type = 'attempt.response') AS response,
+        any_value(event) FILTER (type = 'attempt.body') AS body,
+        any_value(event) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended
+    FROM (
+        SELECT type, json_transform(line, '{
+            "run": "VARCHAR", "stream": "VARCHAR", "time": "BIGINT", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
+            "data": {"resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
+                     "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"}
+        }') AS event
+        FROM log.lines
+        WHERE starts_with(type, 'attempt.')
+    )
+    GROUP BY event.run, event.stream, CASE type WHEN 'attempt.body' THEN event.parent_span_id ELSE event.span_id END
+)
+WHERE started IS NOT NULL;
+
+-- A sitting is one process's share of a run, from run.started to the next one: a resumed run has several. `since_ns` and `until_ns` bound
+-- its events, `worked_seconds` is how long the sittings before it took: pauses between sittings are in no figure and no chart.
+CREATE VIEW log.sittings AS
+WITH told AS MATERIALIZED (
+    SELECT type, unnest(json_transform(line, '{
+        "run": "VARCHAR", "version": "BIGINT", "time": "BIGINT",
+        "data": {"workers": "BIGINT", "seconds": "DOUBLE"}
+    }'))
+    FROM log.lines
+    WHERE type IN ('run.started', 'run.completed', 'run.interrupted', 'run.failed')
+),
+started AS (
+    SELECT
+        run, version, time AS start_ns, data.workers AS workers,
+        CASE WHEN version = min(version) OVER (PARTITION BY run) THEN 0 ELSE time END AS since_ns,
+        coalesce(lead(version) OVER story, 9223372036854775807) AS next_version,
+        coalesce(lead(time) OVER story, 9223372036854775807) AS until_ns
+    FROM told
+    WHERE type = 'run.started'
+    WINDOW story AS (PARTITION BY run ORDER BY version)
+),
+counted AS (
+    SELECT run, version, count(*) AS events, max(moment.time) AS last_ns
+    FROM (SELECT unnest(json_transform(line, '{"run": "VARCHAR", "time": "BIGINT"}')) FROM log.lines) AS moment
+    JOIN started USING (run)
+    WHERE moment.time >= since_ns AND moment.time < until_ns
+    GROUP BY run, version
+)
+SELECT
+    started.run, started.version, workers, start_ns, since_ns, until_ns, events,
+    ended.time AS end_ns,
+    coalesce(split_part(ended.type, '.', 2), 'unfinished') AS state,
+    coalesce(ended.data.seconds, (last_ns - start_ns) / 1e9) AS seconds,
+    coalesce(sum((last_ns - start_ns) / 1e9) OVER before, 0) AS worked_seconds
+FROM started
+JOIN counted USING (run, version)
+LEFT JOIN told AS ended
+    ON ended.run = started.run AND ended.type <> 'run.started' AND ended.version > started.version AND ended.version < next_version
+WINDOW before AS (PARTITION BY started.run ORDER BY started.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
+
+CREATE VIEW log.samples AS
+SELECT unnest(json_transform(line, '{
+    "run": "VARCHAR", "writer": "VARCHAR", "time": "BIGINT",
+    "data": {"memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE", "processes": [{"pid": "BIGINT"}]}
+}'))
+FROM log.lines
+WHERE type = 'process.sampled';
+
+CREATE VIEW samples AS
+SELECT
+    run,
+    make_timestamptz(time // 1000) AS time,
+    worked_seconds + (time - start_ns) / 1e9 AS elapsed_seconds,
+    data.memory_bytes AS memory_bytes,
+    data.memory_kind AS memory_kind,
+    data.cpu_seconds AS cpu_seconds,
+    len(data.processes) AS processes
+FROM log.samples
+JOIN log.sittings USING (run)
+WHERE time >= since_ns AND time < until_ns;
+
+CREATE VIEW runs AS
+SELECT
+    run,
+    stage,
+    workers,
+    state,
+    make_timestamptz(start_ns // 1000) AS started_at,
+    make_timestamptz(end_ns // 1000) AS ended_at,
+    seconds,
+    coalesce(requests, 0) AS requests,
+    coalesce(completed, 0) AS completed,
+    coalesce(failed, 0) AS failed,
+    coalesce(cancelled, 0) AS cancelled,
+    coalesce(bytes, 0) AS bytes,
+    CASE WHEN seconds > 0 THEN coalesce(completed, 0) / seconds END AS requests_per_second,
+    memory.peak AS peak_memory_bytes,
+    memory.kind AS memory_kind,
+    cpu_seconds,
+    events
+FROM (
+    SELECT
+        run, arg_max(workers, version) AS workers, arg_max(state, version) AS state, min(start_ns) AS start_ns,
+        arg_max_null(end_ns, version) AS end_ns, sum(seconds) AS seconds, sum(events)::BIGINT AS events
+    FROM log.sittings
+    GROUP BY run
+)
+JOIN log.stages USING (run)
+LEFT JOIN (
+    SELECT
+        run, count(*) AS requests,
+        count(*) FILTER (state = 'completed') AS completed,
+        count(*) FILTER (state = 'failed') AS failed,
+        count(*) FILTER (state = 'cancelled') AS cancelled,
+        (sum(bytes) FILTER (state = 'completed'))::BIGINT AS bytes
+    FROM requests
+    GROUP BY run
+) USING (run)
+LEFT JOIN (
+    SELECT run, max({'peak': peak, 'kind': kind}) AS memory, sum(cpu_seconds) AS cpu_seconds
+    FROM (
+        SELECT
+            run, writer, max(data.memory_bytes) AS peak, arg_max(data.memory_kind, data.memory_bytes) AS kind,
+            max(data.cpu_seconds) AS cpu_seconds
+        FROM log.samples
+        GROUP BY run, writer
+    )
+    GROUP BY run
+) USING (run);

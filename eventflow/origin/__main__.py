@@ -1,0 +1,28 @@
+"""The origin as a process of its own: `python -m eventflow.origin SETTINGS`, used by `eventflow.origin.launch`.
+
+It says its ports on standard output and ends when its standard input closes, so it never outlives the process that started it.
+"""
+
+import asyncio
+import gc
+import sys
+
+import msgspec
+
+from eventflow.origin.server import Site, serve
+from eventflow.origin.settings import OriginSettings
+
+
+async def _main(settings: OriginSettings) -> None:
+    site = Site(settings)
+    server = await serve(site, "127.0.0.1", 0)
+    loop = asyncio.get_running_loop()
+    sys.stdout.write(f"{site.port} {site.refusing_port}\n")
+    sys.stdout.flush()
+    async with server:
+        await loop.run_in_executor(None, sys.stdin.buffer.read)
+
+
+if __name__ == "__main__":
+    gc.freeze()
+    asyncio.run(_main(msgspec.json.decode(sys.argv[1], type=OriginSettings)))

@@ -1,0 +1,138 @@
+"""What the origin serves and how badly: settings, and the pure functions that decide from them.
+
+Everything follows from the seed, the number of the file and the number of the try, so any client, at any concurrency and in any order, is
+treated alike.
+"""
+
+import math
+import random
+from enum import StrEnum
+from hashlib import blake2b
+
+import msgspec
+
+from eventflow.errors import UsageError, name_of
+from eventflow.quantities import parse_share
+
+FILES_MAX = 10_000_000
+
+
+class Fault(StrEnum):
+    """A way to fail. `REFUSE` holds for every try of a file, the others for one try."""
+
+    REFUSE = "refuse"
+    RESET = "reset"
+    ERROR = "500"
+    UNAVAILABLE = "503"
+    STALL = "stall"
+    SHORT_BODY = "short-body"
+    WRONG_LENGTH = "wrong-length"
+    WRONG_BYTES = "wrong-bytes"
+
+
+class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to serve.
+
+    Attributes:
+        files: how many files.
+        size: their median size in bytes.
+        size_spread: sigma of the log-normal distribution of sizes; 0 gives every file the same size.
+        latency_s: the median time, in seconds, from a request to its response.
+        latency_spread: sigma of the log-normal distribution of latencies.
+        bandwidth: bytes a second for each connection; None for as fast as it goes.
+        faults: the share of tries that fail in each way.
+        stall_s: how long a stalled response stays open, in seconds.
+        retry_after_s: what a 503 says in Retry-After.
+        seed: everything follows from it.
+    """
+
+    files: int = 100
+    size: int = 65_536
+    size_spread: float = 0.0
+    latency_s: float = 0.0
+    latency_spread: float = 0.0
+    bandwidth: int | None = None
+    faults: dict[str, float] = {}
+    stall_s: float = 10.0
+    retry_after_s: int = 1
+    seed: int = 1
+
+    def check(self) -> None:
+        """Raise UsageError if the settings cannot be served."""
+        if not 1 <= self.files <= FILES_MAX:
+            raise UsageError(f"{self.files} files", f"serve 1 to {FILES_MAX}")
+        if self.size < 0 or self.latency_s < 0 or (self.bandwidth is not None and self.bandwidth < 1):
+            raise UsageError("a negative size, latency or bandwidth", "give positive ones")
+        if sum(self.faults.values()) > 1:
+            raise UsageError("the fault rates add up to more than 100%", "lower them")
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What happens to one try: after `latency_s` seconds, a good response or a fault."""
+
+    latency_s: float
+    fault: Fault | None
+
+
+def decide(settings: OriginSettings, number: int, attempt: int) -> Plan:
+    """What happens to try `attempt` (from 0) of file `number`."""
+    if _refuses(settings, number):
+        return Plan(0.0, Fault.REFUSE)
+    chance = _random(settings.seed, "try", number, attempt)
+    latency = _log_normal(chance, settings.latency_s, settings.latency_spread)
+    left = chance.random()
+    for fault, rate in settings.faults.items():
+        if fault != Fault.REFUSE:
+            left -= rate
+            if left < 0:
+                return Plan(latency, Fault(fault))
+    return Plan(latency, None)
+
+
+def is_refused(settings: OriginSettings, number: int) -> bool:
+    """Whether the file's address is one where nothing listens."""
+    return _refuses(settings, number)
+
+
+def file_size(settings: OriginSettings, number: int) -> int:
+    """The size of file `number` in bytes."""
+    if settings.size_spread == 0 or settings.size == 0:
+        return settings.size
+    chance = _random(settings.seed, "size", number, 0)
+    return max(1, round(_log_normal(chance, settings.size, settings.size_spread)))
+
+
+def even_faults(share: float) -> dict[str, float]:
+    """A share of faults, spread evenly over all the ways to fail."""
+    return {fault.value: share / len(Fault) for fault in Fault} if share else {}
+
+
+def parse_faults(text: str) -> dict[str, float]:
+    """Fault rates as people write them: a share for all, or some by name.
+
+    >>> parse_faults("500=1%,stall=0.5%")
+    {'500': 0.01, 'stall': 0.005}
+    """
+    if "=" not in text:
+        return even_faults(parse_share(text))
+    rates = {}
+    for piece in text.split(","):
+        name, _, share = piece.strip().partition("=")
+        if name not in list(Fault):
+            raise UsageError(f"no fault {name_of(name)}", f"choose from {', '.join(Fault)}")
+        rates[name] = parse_share(share)
+    return rates
+
+
+def _refuses(settings: OriginSettings, number: int) -> bool:
+    rate = settings.faults.get(Fault.REFUSE, 0.0)
+    return rate > 0 and _random(settings.seed, "refuse", number, 0).random() < rate
+
+
+def _random(seed: int, purpose: str, number: int, attempt: int) -> random.Random:
+    digest = blake2b(f"{seed} {purpose} {number} {attempt}".encode(), digest_size=8).digest()
+    return random.Random(int.from_bytes(digest))  # noqa: S311  (determinism is the point)
+
+
+def _log_normal(chance: random.Random, median: float, sigma: float) -> float:
+    return chance.lognormvariate(math.log(median), sigma) if median > 0 and sigma > 0 else median
