@@ -208,7 +208,7 @@ class ProcessSampled(Payload, frozen=True, kw_only=True):
     """Memory and CPU of all processes of the run at one instant.
 
     `memory_bytes` is the sum of PSS (each shared page counted once), or of RSS where PSS cannot be read: `memory_kind` says.
-    `cpu_seconds` is everything used since the run started, ended processes included. `sampling_seconds` is what the reading cost.
+    `cpu_seconds` is everything used since the run started, ended processes included. `sampling_seconds` is the CPU time that the reading took.
     """
 
     TYPE: ClassVar[str] = "process.sampled"

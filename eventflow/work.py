@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from eventflow.event import Link
 from eventflow.progress import REQUEST_PREFIX
 from eventflow.recorder import Handoff, Recorder, Span
 from eventflow.request import BadLine, Request
@@ -141,7 +142,8 @@ class Work(Workplace):
         settings: how the run is to be done.
         recorder: this process's.
         log: the folder of the run's log, for the recorders of other processes.
-        span: the stage's span; every request links to its last event.
+        span: the stage's span.
+        cause: the stage's start, to which every request links.
         items: the input, read lazily.
         resumption: what an earlier sitting of the run has done.
     """
@@ -152,13 +154,14 @@ class Work(Workplace):
         recorder: Recorder,
         log: Path,
         span: Span,
+        cause: Link,
         items: Iterable[Request | BadLine],
         resumption: Resumption | None = None,
     ) -> None:
         super().__init__(settings, recorder)
         self.span = span
         self.log = log
-        self._cause = span.stream.last
+        self._cause = cause
         self._items = iter(items)
         self._resumption = resumption
         self._lock = threading.Lock()
@@ -188,11 +191,10 @@ class Work(Workplace):
 
     def _queue(self, item: Request | BadLine) -> QueuedRequest | None:
         root = self._root(item.number)
-        causes = (self._cause,) if self._cause else ()
         if isinstance(item, Request):
-            root.record(RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256), *causes)
+            root.record(RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256), self._cause)
             return QueuedRequest(item, root, self.recorder.sources.monotonic_ns())
-        root.record(RequestQueued(number=item.number, url=item.preview, name=""), *causes)
+        root.record(RequestQueued(number=item.number, url=item.preview, name=""), self._cause)
         root.record(RequestFailed(error=type(item.error).__name__, message=str(item.error), seconds=0.0))
         return None
 

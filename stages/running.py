@@ -18,7 +18,7 @@ import msgspec
 
 from eventflow.errors import StoreError, UsageError, name_of
 from eventflow.interrupts import Interrupts
-from eventflow.log.follow import LiveTally
+from eventflow.live_tally import LiveTally
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.progress import Failure, Tally
 from eventflow.recorder import Recorder, Span
@@ -141,8 +141,9 @@ class _Sitting:
         root = self._root()
         with Interrupts(self._receive_signal) as interrupts, LiveTally(self._folder.log) as live:
             try:
+                work = self._begin(root)
                 with root, self._watch(self._folder, live.tally, self._total), Sampler(root.record):
-                    self._run_stage(root, interrupts)
+                    self._run_stage(work, interrupts)
                 self._end(root, live)
             except StoreError as problem:
                 self._state, self._problem = "failed", problem
@@ -160,20 +161,24 @@ class _Sitting:
         handoff = self._resumption.handoff("run") if self._resumption else None
         return self._recorder.adopt(handoff) if handoff else self._recorder.open_stream("run")
 
-    def _run_stage(self, root: Span, interrupts: Interrupts) -> None:
+    def _begin(self, root: Span) -> Work:
         settings = self._settings
         root.record(RunStarted(stage=settings.stage, workers=settings.workers, resumed=self._resumption is not None))
         root.record(ProcessStarted(pid=os.getpid(), role="main"))
         span = root.child()
-        span.record(StageStarted(stage=settings.stage, workers=settings.workers))
-        work = Work(settings, self._recorder, self._folder.log, span, self._items, self._resumption)
+        cause = span.record(StageStarted(stage=settings.stage, workers=settings.workers))
+        work = Work(settings, self._recorder, self._folder.log, span, cause, self._items, self._resumption)
         if self._resumption:
             work.folder.sweep(self._folder.run)
+        return work
+
+    def _run_stage(self, work: Work, interrupts: Interrupts) -> None:
+        stage = find_stage(self._settings.stage)
         begun = self._clock()
         try:
             self._work = work
-            find_stage(settings.stage).load()(work)
-            span.record(StageCompleted(stage=settings.stage, seconds=self._since(begun)))
+            stage.load()(work)
+            work.span.record(StageCompleted(stage=stage.name, seconds=self._since(begun)))
             self._state = "completed"
         except Interrupted:
             self._state, self._signal = "interrupted", work.signal_name or interrupts.signal_name or "SIGINT"

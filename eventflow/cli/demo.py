@@ -19,7 +19,7 @@ from eventflow.cli.options import JsonOption, StoreOption
 from eventflow.cli.output import print_json, result_console, status_console, table
 from eventflow.cli.progress_view import progress_bar
 from eventflow.errors import EventflowError, MissingExtra, StoreError, UsageError
-from eventflow.log.follow import LiveTally
+from eventflow.live_tally import LiveTally
 from eventflow.log.runs import list_runs, store_path
 from eventflow.quantities import format_count, format_duration, format_size, parse_duration, parse_share, parse_size
 

@@ -32,11 +32,10 @@ class LiveTally:
         self._thread = threading.Thread(target=self._follow, name="eventflow-tally", daemon=True)
 
     def stop(self) -> Tally:
-        """Read what is left, stop, and give the tally. Idempotent."""
-        if not self._stopping.is_set():
-            self._stopping.set()
-            self._thread.join()
-            self._poll()
+        """Stop following, read what is left, and give the tally. It may be called again, to read what came after."""
+        self._stopping.set()
+        self._thread.join()
+        self._poll()
         return self.tally
 
     def __enter__(self) -> Self:
