@@ -9,6 +9,7 @@ Invariants:
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def fingerprint(path: Path) -> tuple[int, int]:
 
 def copied(items: Iterable[Request | BadLine], run: Path) -> Iterator[Request | BadLine]:
     """The same items; each is in the run's copy of its input before it is given."""
-    with (run / _COPY).open("w", encoding="utf-8", opener=_private) as copy:
+    with open(run / _COPY, "w", encoding="utf-8", opener=_private) as copy:  # noqa: PTH123  (Path.open takes no opener)
         for item in items:
             copy.write(json.dumps(_copy_of(item)) + "\n")
             copy.flush()
@@ -89,6 +90,4 @@ def _copy_of(item: Request | BadLine) -> dict[str, str | None]:
 
 
 def _private(path: str, flags: int) -> int:
-    import os
-
     return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)

@@ -100,10 +100,6 @@ class Workplace:
         self.signal_name = self.signal_name or signal_name
         self.cancelled.set()
 
-    def is_busy(self) -> bool:
-        """Whether a request is being carried out now."""
-        return bool(self._in_flight)
-
     def abandon_in_flight(self) -> int:
         """End the stories of workers that did not stop in time, from outside; gives their number."""
         abandoned = list(self._in_flight)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from eventflow.engines.worker import begin_worker, workplace
+from eventflow.engines.worker import begin_worker, busy
 from eventflow.errors import StoreError
 from eventflow.vocabulary import ProcessExited
 from eventflow.work import Delivery, Work
@@ -104,12 +104,9 @@ class _Deliveries:
 
 def _carry_out(function: Callable[[Delivery], None], delivery: Delivery) -> None:
     """In the worker: one request, unless the run was asked to stop before it began."""
-    place = workplace()
-    if not place.cancelled.is_set():
-        try:
+    with busy() as place:
+        if not place.cancelled.is_set():
             function(delivery)
-        finally:
-            place.abandon_in_flight()
 
 
 def _workers() -> list[multiprocessing.Process]:

@@ -14,6 +14,8 @@ import multiprocessing.util
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from eventflow.interrupts import Interrupts
@@ -21,20 +23,22 @@ from eventflow.recorder import Recorder
 from eventflow.vocabulary import ProcessStarted
 from eventflow.work import Settings, Workplace
 
+_busy = threading.Event()
 _workplaces: list[Workplace] = []
 
 
 def begin_worker(settings: Settings, log: str, run: str) -> None:
     """The initializer of a worker process: opens its own log and gets ready to be interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     recorder = Recorder(Path(log), run)
     place = Workplace(settings, recorder)
-    Interrupts(lambda: _cancel(place)).__enter__()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _workplaces.append(place)
     recorder.open_stream(f"process-{recorder.writer}").record(ProcessStarted(pid=os.getpid(), role="worker"))
     # Worker processes leave by os._exit, without atexit; this is what multiprocessing calls before it.
     multiprocessing.util.Finalize(None, _end_worker, args=(place,), exitpriority=10)
     threading.Thread(target=_leave_with_parent, daemon=True, name="eventflow-parent").start()
+    Interrupts(lambda: _cancel(place)).__enter__()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def workplace() -> Workplace:
@@ -42,9 +46,24 @@ def workplace() -> Workplace:
     return _workplaces[0]
 
 
+@contextmanager
+def busy() -> Iterator[Workplace]:
+    """While it is entered, SIGTERM interrupts; outside it ends the process, since nothing is being carried out."""
+    place = workplace()
+    _busy.set()
+    try:
+        yield place
+    finally:
+        place.abandon_in_flight()
+        _busy.clear()
+
+
 def _cancel(place: Workplace) -> bool:
     place.cancel()
-    return place.is_busy()
+    if not _busy.is_set():
+        _end_worker(place)
+        os._exit(0)
+    return True
 
 
 def _end_worker(place: Workplace) -> None:
