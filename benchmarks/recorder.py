@@ -1,7 +1,8 @@
 """What one recorded event costs the thread that records it, against what people use today.
 
-Peers, in the same process, interleaved: `logging.info` of a line with the same fields to a file, and a span of the OpenTelemetry SDK with a
-batch processor whose exporter throws everything away. The medians of each round are reported, and their ratio to the recorder's.
+Peers, in the same process, interleaved: `logging.info` of a line with the same fields to a file, and a span of the
+OpenTelemetry SDK with a batch processor whose exporter throws everything away. The medians of each round are reported,
+and their ratio to the recorder's.
 
     python benchmarks/recorder.py --events 20000 --rounds 7
 """
@@ -95,9 +96,10 @@ def _report(times: dict[str, list[list[int]]]) -> None:
         return statistics.median(statistics.fmean(one) for one in times[name]) / 1000
 
     base = middle("eventflow recorder", 0.5)
-    print(f"{'per event, in the producing thread':<36}{'median µs':>10}{'mean µs':>10}{'p99 µs':>10}{'ratio of medians':>18}")
+    print(f"{'µs per event, in the producing thread':<38}{'median':>8}{'mean':>8}{'p99':>8}{'ratio of medians':>18}")
     for name in times:
-        print(f"{name:<36}{middle(name, 0.5):>10.2f}{mean(name):>10.2f}{middle(name, 0.99):>10.2f}{middle(name, 0.5) / base:>17.1f}x")
+        median, high = middle(name, 0.5), middle(name, 0.99)
+        print(f"{name:<38}{median:>8.2f}{mean(name):>8.2f}{high:>8.2f}{median / base:>17.1f}x")
 
 
 if __name__ == "__main__":

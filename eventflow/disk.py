@@ -1,7 +1,7 @@
 """The few calls to the operating system on which durability rests, behind one small interface.
 
-The log is given a `Disk`, so that a test can hand it one that fills up, tears a write or fails an fsync, without a hook in the code that
-is tested.
+The log is given a `Disk`, so that a test can hand it one that fills up, tears a write or fails an fsync, without a hook
+in the code that is tested.
 
 Invariants:
     a call either does all of what it says or raises OSError; `write_all` never returns after a short write.
@@ -16,11 +16,17 @@ class Disk:
     """The real disk. Every method raises OSError as the operating system does."""
 
     def create(self, path: Path) -> int:
-        """A descriptor for a new file, readable by its owner only. FileExistsError if there is one; symlinks are not followed."""
+        """A descriptor for a new file, readable by its owner only.
+
+        FileExistsError if there is one; symlinks are not followed.
+        """
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def lock(self, descriptor: int) -> None:
-        """Take the exclusive lock of an open file, which ends with the process. BlockingIOError while another holds it."""
+        """Take the exclusive lock of an open file, which ends with the process.
+
+        BlockingIOError while another holds it.
+        """
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def write_all(self, descriptor: int, data: bytes) -> None:
@@ -30,7 +36,10 @@ class Disk:
             view = view[os.write(descriptor, view) :]
 
     def sync(self, descriptor: int) -> None:
-        """Return when the file's bytes and size survive a power cut. Never call it again on a descriptor for which it failed."""
+        """Return when the file's bytes and size survive a power cut.
+
+        Never call it again on a descriptor for which it failed.
+        """
         os.fdatasync(descriptor) if hasattr(os, "fdatasync") else os.fsync(descriptor)
 
     def truncate(self, descriptor: int, size: int) -> None:

@@ -1,7 +1,8 @@
 """The errors: one small tree, made of fields; the message is built from the fields and says the fix.
 
-An error crosses processes, so each is picklable by construction: its arguments go to `super().__init__` unchanged. An *expected*
-failure of a request is one of `RequestError`: it becomes an event and never stops the other requests. The rest stop the run.
+An error crosses processes, so each is picklable by construction: its arguments go to `super().__init__` unchanged. An
+*expected* failure of a request is one of `RequestError`: it becomes an event and never stops the other requests. The
+rest stop the run.
 
 Invariants:
     `str(error)` is one line and ends with what to do;
@@ -57,7 +58,7 @@ class LogWriteFailed(StoreError):
         self.path, self.problem = path, problem
 
     def __str__(self) -> str:
-        return f"cannot write the log {self.path} ({self.problem}): free some room or mend the disk, then `eventflow resume`"
+        return f"cannot write the log {self.path} ({self.problem}): free some room or mend the disk, then resume"
 
 
 class LogClosed(StoreError):
@@ -111,7 +112,8 @@ class MalformedPayload(StoreError):
         self.type_name, self.event_id, self.problem = type_name, event_id, problem
 
     def __str__(self) -> str:
-        return f"the payload of {self.type_name} event {self.event_id} is malformed ({self.problem}): run `eventflow verify`"
+        what = f"the payload of {self.type_name} event {self.event_id} is malformed ({self.problem})"
+        return f"{what}: run `eventflow verify`"
 
 
 class UnknownRun(EventflowError, LookupError):
@@ -123,7 +125,8 @@ class UnknownRun(EventflowError, LookupError):
 
     def __str__(self) -> str:
         if self.matches:
-            return f"{name_of(self.name)} fits {len(self.matches)} runs ({', '.join(self.matches[:5])}): give more of the name"
+            shown = ", ".join(self.matches[:5])
+            return f"{name_of(self.name)} fits {len(self.matches)} runs ({shown}): give more of the name"
         return f"no run {name_of(self.name)} in {self.store}: `eventflow runs` lists them, --store names another folder"
 
 
@@ -258,6 +261,9 @@ class ProgramFailed(RequestError):
 
 
 class UnexpectedFailure(RequestError):
-    """Something that this version has no word for. It is not swallowed: the others go on, and the message says what it was."""
+    """Something that this version has no word for.
+
+    It is not swallowed: the others go on, and the message says what it was.
+    """
 
     fix = "report it, with this message"

@@ -19,7 +19,8 @@ import msgspec
 class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an event says. One subclass per event type; `TYPE` is its static dotted name, in the past tense.
 
-    A field whose value is its default is left out of the log, so a new field with a default is always a compatible change.
+    A field whose value is its default is left out of the log, so a new field with a default is always a compatible
+    change.
     """
 
     TYPE: ClassVar[str] = ""
@@ -39,14 +40,15 @@ DataT = TypeVar("DataT", bound=Payload | msgspec.Raw, covariant=True)
 class Event(msgspec.Struct, Generic[DataT], frozen=True, omit_defaults=True):
     """One immutable fact.
 
-    `Event[SomePayload]` is an event that was just made; `Event[msgspec.Raw]` (`StoredEvent`) is one read from a log: its
-    payload stays as the bytes that were written until `eventflow.vocabulary.decode_payload` is asked for it, so readers pass on
-    types and fields that they do not know.
+    `Event[SomePayload]` is an event that was just made; `Event[msgspec.Raw]` (`StoredEvent`) is one read from a log:
+    its payload stays as the bytes that were written until `eventflow.vocabulary.decode_payload` is asked for it, so
+    readers pass on types and fields that they do not know.
 
     Attributes:
         id: UUIDv7, unique, sorts by time.
         type: the static dotted name of what happened.
-        time: unix nanoseconds, wall clock. Durations are never the difference of two of these: they are in `data`, in seconds.
+        time: unix nanoseconds, wall clock. Durations are never the difference of two of these: they are in `data`, in
+            seconds.
         run: the run.
         stream: the story of one thing (`run`, `request-17`).
         version: the place in that story, from 0, gapless.

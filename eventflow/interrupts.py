@@ -1,7 +1,8 @@
 """Ctrl-C and SIGTERM, delivered where they can do no harm.
 
-A signal's exception can come between any two bytecodes of the main thread, also between an event's place in the queue and the counter
-that says so. So the handler looks at the stack: inside code that must not be cut in two it asks again a moment later.
+A signal's exception can come between any two bytecodes of the main thread, also between an event's place in the queue
+and the counter that says so. So the handler looks at the stack: inside code that must not be cut in two it asks again a
+moment later.
 
 Invariants:
     `Interrupted` is never raised inside the recorder, the file store or the book-keeping of a story;

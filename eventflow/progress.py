@@ -1,8 +1,9 @@
 """How far a run is: a fold over its log, and so the same for a live run, a finished one and one that was killed.
 
 Invariants:
-    a request counts in the state that the last event of its stream gives it, whatever the order in which the writers' logs are read;
-    memory is 13 bytes a request and nothing else that grows with their number, so a million requests take 13 MB.
+    a request counts in the state that the last event of its stream gives it, whatever the order in which the writers'
+    logs are read; memory is 13 bytes a request and nothing else that grows with their number, so a million requests
+    take 13 MB.
 """
 
 from array import array

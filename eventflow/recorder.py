@@ -1,8 +1,10 @@
-"""The recorder: one call puts an event into the log; a writer thread makes a batch of them durable every few milliseconds.
+"""The recorder: one call puts an event into the log.
 
-It sits between the code that does the work and `eventflow.log`. The forces: the hot path must not wait for a disk, an event that was
-reported must never be lost, and memory must stay bounded when the disk is slow. Hence group commit: `record` hands the event to the
-writer thread and returns; `flush` is the barrier; a full queue makes `record` wait.
+A writer thread makes a batch of them durable every few milliseconds.
+
+It sits between the code that does the work and `eventflow.log`. The forces: the hot path must not wait for a disk, an
+event that was reported must never be lost, and memory must stay bounded when the disk is slow. Hence group commit:
+`record` hands the event to the writer thread and returns; `flush` is the barrier; a full queue makes `record` wait.
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
@@ -35,7 +37,10 @@ _WAKING_COUNTS = (1, BATCH_EVENTS_MAX)
 
 
 class Stream:
-    """The story of one thing, as far as it is told: the next version, and the last event as the link for the next one."""
+    """The story of one thing, as far as it is told.
+
+    The next version, and the last event as the link for the next one.
+    """
 
     __slots__ = ("last", "name", "trace_id", "version")
 
@@ -44,7 +49,10 @@ class Stream:
 
 
 class Handoff(msgspec.Struct, frozen=True):
-    """A span and its stream, to go on with in another process. The giver records nothing more in that stream until it is back."""
+    """A span and its stream, to go on with in another process.
+
+    The giver records nothing more in that stream until it is back.
+    """
 
     stream: str
     trace_id: str
@@ -68,7 +76,10 @@ class Span:
         self._tokens: list[Token[Span]] = []
 
     def record(self, payload: Payload, *causes: Link) -> Link:
-        """Record an event in this span. It links to the stream's event before it, and to `causes`. See `Recorder.record`."""
+        """Record an event in this span. It links to the stream's event before it, and to `causes`.
+
+        See `Recorder.record`.
+        """
         return self.recorder.record(self, payload, causes)
 
     def child(self) -> "Span":
@@ -125,14 +136,20 @@ class Recorder:
         run: the run.
         sources: time, ids and randomness.
         disk: the operating system, or a test's idea of it.
-        batch_seconds_max: how long an event waits for company before it is written. None: until a batch is full or `flush` asks.
+        batch_seconds_max: how long an event waits for company before it is written. None: until a batch is full or
+            `flush` asks.
 
     Raises:
         LogWriteFailed: the log could not be opened.
     """
 
     def __init__(
-        self, log: Path, run: str, *, sources: Sources | None = None, disk: Disk | None = None,
+        self,
+        log: Path,
+        run: str,
+        *,
+        sources: Sources | None = None,
+        disk: Disk | None = None,
         batch_seconds_max: float | None = BATCH_SECONDS_MAX,
     ) -> None:
         self.sources = sources or SystemSources()
@@ -185,8 +202,19 @@ class Recorder:
             last = stream.last
             waiting.append(
                 Event(
-                    event_id, payload.TYPE, self._time_ns(), self.run, stream.name, stream.version, self.writer, self._next_seq,
-                    stream.trace_id, span.span_id, payload, span.parent_span_id, (last, *causes) if last else tuple(causes),
+                    event_id,
+                    payload.TYPE,
+                    self._time_ns(),
+                    self.run,
+                    stream.name,
+                    stream.version,
+                    self.writer,
+                    self._next_seq,
+                    stream.trace_id,
+                    span.span_id,
+                    payload,
+                    span.parent_span_id,
+                    (last, *causes) if last else tuple(causes),
                 )
             )
             stream.version += 1

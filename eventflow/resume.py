@@ -1,6 +1,7 @@
 """Going on with a run that ended early: what of it is done, and where each unfinished story stands.
 
-Resuming is the same code as starting: the input is read again from its beginning, and this says which requests need nothing more.
+Resuming is the same code as starting: the input is read again from its beginning, and this says which requests need
+nothing more.
 
 Invariants:
     a completed request whose file is still there with the right size is not fetched again;
@@ -20,7 +21,9 @@ from eventflow.storing import Folder
 
 
 class Resumption:
-    """What the log of a run says is done. Memory: the tally's, and about 500 bytes for each request that is begun and not completed.
+    """What the log of a run says is done.
+
+    Memory: the tally's, and about 500 bytes for each request that is begun and not completed.
 
     Args:
         log: `<store>/<run>/log` of a run that nobody is writing to.

@@ -1,7 +1,7 @@
 """One request's story, told as it happens: the events that every stage emits, in one place.
 
-A stage says what it is doing (`with work.story(queued) as story`, `with story.attempt()`), this module says it to the log, measures the
-durations, turns whatever goes wrong into one of our errors and leaves nothing half-done on disk.
+A stage says what it is doing (`with work.story(queued) as story`, `with story.attempt()`), this module says it to the
+log, measures the durations, turns whatever goes wrong into one of our errors and leaves nothing half-done on disk.
 
 The tree of spans, each with the events that belong to it:
 
@@ -111,7 +111,9 @@ class Story:
         digest = part.sha256()
         if request.sha256 is not None:
             if digest != request.sha256.lower():
-                raise ChecksumMismatch(url, f"its SHA-256 is {digest[:12]}…, the list says {request.sha256[:12].lower()}…")
+                raise ChecksumMismatch(
+                    url, f"its SHA-256 is {digest[:12]}…, the list says {request.sha256[:12].lower()}…"
+                )
             checks.append("sha256")
         self._bytes = part.bytes
         verified = FileVerified(bytes=part.bytes, sha256=digest, seconds=self.since(begun), checks=tuple(checks))
@@ -160,7 +162,10 @@ class Story:
         return isinstance(error, Exception)  # a failure that stopping the run brought about is no failure
 
     def _finish_storing(self) -> None:
-        """An interrupt came while a whole file was on its way to the disk: that takes a moment, and then it is completed."""
+        """An interrupt came while a whole file was on its way to the disk.
+
+        That takes a moment, and then it is completed.
+        """
         if self._storing is not None:
             try:
                 self.stored(self._storing.result(_STORE_SECONDS_MAX))

@@ -1,7 +1,7 @@
 """The vocabulary: every type of event, what it says and when it is emitted.
 
-This is the only file that knows the names. A projection matches on these classes; a stage builds them. Sizes are in bytes and
-durations in seconds of the monotonic clock, always.
+This is the only file that knows the names. A projection matches on these classes; a stage builds them. Sizes are in
+bytes and durations in seconds of the monotonic clock, always.
 
 Invariants:
     a type, once released, keeps its name and meaning; fields are only added, with a default;
@@ -196,7 +196,10 @@ class ProcessStarted(Payload, frozen=True, kw_only=True):
 
 
 class ProcessReading(msgspec.Struct, frozen=True):
-    """One process at one instant. `cpu_seconds` is user and system time since it started, its reaped children included."""
+    """One process at one instant.
+
+    `cpu_seconds` is user and system time since it started, its reaped children included.
+    """
 
     pid: int
     memory_bytes: int
@@ -207,8 +210,9 @@ class ProcessReading(msgspec.Struct, frozen=True):
 class ProcessSampled(Payload, frozen=True, kw_only=True):
     """Memory and CPU of all processes of the run at one instant.
 
-    `memory_bytes` is the sum of PSS (each shared page counted once), or of RSS where PSS cannot be read: `memory_kind` says.
-    `cpu_seconds` is everything used since the run started, ended processes included. `sampling_seconds` is the CPU time that the reading took.
+    `memory_bytes` is the sum of PSS (each shared page counted once), or of RSS where PSS cannot be read: `memory_kind`
+    says. `cpu_seconds` is everything used since the run started, ended processes included. `sampling_seconds` is the
+    CPU time that the reading took.
     """
 
     TYPE: ClassVar[str] = "process.sampled"
@@ -229,7 +233,10 @@ class ProcessExited(Payload, frozen=True, kw_only=True):
 
 
 class RecorderDropped(Payload, frozen=True, kw_only=True):
-    """Events were lost between the program and the log. This must never occur; it is counted so that nobody has to believe it."""
+    """Events were lost between the program and the log.
+
+    This must never occur; it is counted so that nobody has to believe it.
+    """
 
     TYPE: ClassVar[str] = "recorder.dropped"
     count: int
@@ -257,7 +264,8 @@ def decode_payload(event: StoredEvent) -> Payload:
     """The typed payload of a stored event; `UnknownPayload` where this version does not know the type.
 
     Raises:
-        MalformedPayload: the type is known and the payload does not fit it. The log is damaged or was written by something else.
+        MalformedPayload: the type is known and the payload does not fit it. The log is damaged or was written by
+            something else.
     """
     raw = bytes(event.data)
     kind = _KNOWN.get(event.type) or payload_types().get(event.type)

@@ -1,8 +1,8 @@
 """The work of a run, as a stage sees it: requests to take, stories to tell, and when to stop.
 
-Between a stage (how to run) and the log, the folder and the input (what to run). A stage needs nothing but this: `for queued in
-work.requests()`, `with work.story(queued)`. The input is read as fast as requests are taken and no faster, so a list of a million lines is
-never in memory.
+Between a stage (how to run) and the log, the folder and the input (what to run). A stage needs nothing but this: `for
+queued in work.requests()`, `with work.story(queued)`. The input is read as fast as requests are taken and no faster, so
+a list of a million lines is never in memory.
 
 Invariants:
     `next` gives each request once, whoever asks, in the order of the input;
@@ -39,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         out: the output folder, absolute.
         source: the input file, absolute; None where the run keeps a copy of its input in its own folder.
         source_size, source_mtime_ns: what the input file was when the run began.
-        program: the argument list of the external program of the subprocess stage, with `{path}`, `{name}` and `{url}` to fill in.
+        program: the argument list of the external program of the subprocess stage, with `{path}`, `{name}` and `{url}`
+            to fill in.
         timeout_s: how long to wait for a connection, or for the next bytes, in seconds.
         user_agent: the header of that name.
     """
@@ -55,7 +56,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str = f"eventflow/{VERSION}"
 
     def client_options(self) -> dict[str, Any]:
-        """Keyword arguments for `httpx.Client` and `httpx.AsyncClient`: bodies are kept as they are sent, redirects followed."""
+        """Keyword arguments for `httpx.Client` and `httpx.AsyncClient`.
+
+        Bodies are kept as they are sent, redirects followed.
+        """
         return {
             "follow_redirects": True,
             "timeout": self.timeout_s,
@@ -72,7 +76,9 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class Workplace:
-    """What one process needs to carry out requests: its recorder, the output folder, the thread that makes files durable.
+    """What one process needs to carry out requests.
+
+    Its recorder, the output folder, the thread that makes files durable.
 
     Args:
         settings: how the run is to be done.
@@ -163,7 +169,10 @@ class Work(Workplace):
         self._lock = threading.Lock()
 
     def next(self) -> QueuedRequest | None:
-        """The next request to carry out, None when there is none left or the run was asked to stop. Any thread may call it."""
+        """The next request to carry out, None when there is none left or the run was asked to stop.
+
+        Any thread may call it.
+        """
         with self._lock:
             while not self.cancelled.is_set():
                 item = next(self._items, None)
@@ -177,7 +186,10 @@ class Work(Workplace):
             return None
 
     def requests(self) -> Iterator[QueuedRequest]:
-        """The requests to carry out, one at a time; several threads may each have such an iterator and share them out."""
+        """The requests to carry out, one at a time.
+
+        Several threads may each have such an iterator and share them out.
+        """
         while queued := self.next():
             yield queued
 
@@ -188,7 +200,10 @@ class Work(Workplace):
     def _queue(self, item: Request | BadLine) -> QueuedRequest | None:
         root = self._root(item.number)
         if isinstance(item, Request):
-            root.record(RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256), self._cause)
+            root.record(
+                RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256),
+                self._cause,
+            )
             return QueuedRequest(item, root, self.recorder.sources.monotonic_ns())
         root.record(RequestQueued(number=item.number, url=item.preview, name=""), self._cause)
         root.record(RequestFailed(error=type(item.error).__name__, message=str(item.error), seconds=0.0))
@@ -201,7 +216,9 @@ class Work(Workplace):
 
 
 def fill_in(program: Sequence[str], *, path: str, name: str, url: str) -> list[str]:
-    """The argument list of an external program for one file. Only the three placeholders are replaced, braces else stay.
+    """The argument list of an external program for one file.
+
+    Only the three placeholders are replaced, braces else stay.
 
     >>> fill_in(["gzip", "-k", "{path}"], path="files/a.txt", name="a.txt", url="http://h/a.txt")
     ['gzip', '-k', 'files/a.txt']

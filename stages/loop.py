@@ -1,7 +1,7 @@
 """Stage 5, loop: one thread, an event loop (trio), many requests in flight.
 
-The cheapest way to wait. Its problems: one slow piece of Python stops everything, and although cancellation and errors arrive properly,
-nobody can see what state a request is in while it is on its way.
+The cheapest way to wait. Its problems: one slow piece of Python stops everything, and although cancellation and errors
+arrive properly, nobody can see what state a request is in while it is on its way.
 """
 
 import signal

@@ -1,7 +1,7 @@
 """Stage 3, processes: a pool of worker processes, each with its own interpreter, client and log.
 
-It uses every core. Its problems: each worker costs a whole interpreter in memory and start-up time, whatever crosses between them must be
-pickled, and one that is killed for its memory takes the pool with it.
+It uses every core. Its problems: each worker costs a whole interpreter in memory and start-up time, whatever crosses
+between them must be pickled, and one that is killed for its memory takes the pool with it.
 """
 
 from functools import cache

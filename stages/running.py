@@ -1,7 +1,7 @@
 """Running: from what a person asked for to a run in the store, whichever the stage.
 
-Everything around a stage is here: the run's folder, the recorder, the sampler, signals, the beginning and the end of the story, the
-summary. A stage only does the work.
+Everything around a stage is here: the run's folder, the recorder, the sampler, signals, the beginning and the end of
+the story, the summary. A stage only does the work.
 
 Invariants:
     a run that began has an end event unless the process was killed;
@@ -30,7 +30,6 @@ from eventflow.vocabulary import (
     ProcessStarted,
     RunCompleted,
     RunCounts,
-    RunFailed,
     RunInterrupted,
     RunStarted,
     StageCompleted,
@@ -69,8 +68,13 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def start(
-    store: Path, settings: Settings, *, urls: Iterable[str] = (), source: str | None = None,
-    command: tuple[str, ...] = (), watch: Watch,
+    store: Path,
+    settings: Settings,
+    *,
+    urls: Iterable[str] = (),
+    source: str | None = None,
+    command: tuple[str, ...] = (),
+    watch: Watch,
 ) -> Summary:
     """Begin a run and carry it out. The input is `source` (a path, `-` for standard input) or `urls`.
 
@@ -115,7 +119,8 @@ def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Sum
         raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
     items = again(settings, folder.path, source)
     resumption = Resumption(folder.log)
-    total = count_requests(source or settings.source) if source or settings.source else None
+    listed = source or settings.source
+    total = count_requests(listed) if listed else None
     return _Sitting(folder, settings, items, resumption, watch, total).carry_out()
 
 
@@ -123,8 +128,13 @@ class _Sitting:
     """One process's share of a run, from its beginning (or resume) to its end, interrupt or failure."""
 
     def __init__(
-        self, folder: RunFolder, settings: Settings, items: Iterator[Request | BadLine],
-        resumption: Resumption | None, watch: Watch, total: int | None,
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        items: Iterator[Request | BadLine],
+        resumption: Resumption | None,
+        watch: Watch,
+        total: int | None,
     ) -> None:
         self._folder, self._settings, self._items = folder, settings, items
         self._resumption, self._watch, self._total = resumption, watch, total
@@ -199,8 +209,12 @@ class _Sitting:
 
     def _counts(self, tally: Tally) -> RunCounts:
         return RunCounts(
-            requests=tally.requests, completed=tally.completed, failed=tally.failed, cancelled=tally.cancelled,
-            bytes=tally.bytes, seconds=self._since(self._begun),
+            requests=tally.requests,
+            completed=tally.completed,
+            failed=tally.failed,
+            cancelled=tally.cancelled,
+            bytes=tally.bytes,
+            seconds=self._since(self._begun),
         )
 
     def _since(self, begun_ns: int) -> float:
@@ -229,4 +243,3 @@ class _Sitting:
             failures=tuple(failure for _, failure in sorted(tally.failures.items())),
             problem=str(self._problem) if self._problem else None,
         )
-

@@ -1,7 +1,7 @@
 """Stage 4, subprocess: threads that download, and an external program for each file.
 
-For work that exists as a program already. Its problems: a process start for each file, errors that are numbers, output that fills pipes,
-and processes that outlive the one that started them unless somebody sees to it.
+For work that exists as a program already. Its problems: a process start for each file, errors that are numbers, output
+that fills pipes, and processes that outlive the one that started them unless somebody sees to it.
 """
 
 import httpx

@@ -1,6 +1,7 @@
 """Stage 2, threads: a pool of threads, each of which takes the next request when it is free.
 
-Its problems: each thread costs memory, all of them share one interpreter lock, and a thread that blocks cannot be stopped from outside.
+Its problems: each thread costs memory, all of them share one interpreter lock, and a thread that blocks cannot be
+stopped from outside.
 """
 
 import httpx

@@ -26,7 +26,9 @@ def verify(name: RunArgument, store: StoreOption = None, json: JsonOption = Fals
     folder.info()
     reports = _verify(folder, quiet=json)
     if json:
-        print_json({"run": folder.run, "segments": reports, "damaged": sum(report.damage is not None for report in reports)})
+        print_json(
+            {"run": folder.run, "segments": reports, "damaged": sum(report.damage is not None for report in reports)}
+        )
     else:
         _describe(folder, reports)
     raise typer.Exit(3 if any(report.damage for report in reports) else 0)
@@ -54,7 +56,9 @@ def doctor(
 def _verify(folder: RunFolder, *, quiet: bool) -> list[SegmentReport]:
     total = sum(path.stat().st_size for path in segment_paths(folder.log))
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=status_console(), transient=True, disable=quiet or not sys.stderr.isatty()) as progress:
+    with Progress(
+        *columns, console=status_console(), transient=True, disable=quiet or not sys.stderr.isatty()
+    ) as progress:
         bar = progress.add_task(folder.run, total=total)
         return list(verify_run(folder.log, folder.run, lambda size: progress.advance(bar, size)))
 
@@ -65,8 +69,11 @@ def _describe(folder: RunFolder, reports: list[SegmentReport]) -> None:
             sys.stdout.write(f"damaged: {report.damage}\n")
         elif report.torn_bytes:
             sys.stdout.write(
-                f"torn: {report.path}: the last {report.torn_bytes} bytes were never acknowledged and do not count; nothing is lost\n"
+                f"torn: {report.path}: the last {report.torn_bytes} bytes were never acknowledged and do not count; "
+                "nothing is lost\n"
             )
     good = [report for report in reports if not report.damage]
     events, size = sum(report.events for report in good), sum(report.bytes for report in good)
-    sys.stdout.write(f"{folder.run}: {len(good)} of {len(reports)} segments good, {events} events, {format_size(size)}\n")
+    sys.stdout.write(
+        f"{folder.run}: {len(good)} of {len(reports)} segments good, {events} events, {format_size(size)}\n"
+    )

@@ -1,7 +1,7 @@
 """`eventflow demo`: the same downloads in every stage, side by side, on a server of our own. No network, one minute.
 
-Each stage runs as `eventflow run` in a process of its own, so what is measured is what a user would get, and this process only follows
-the logs.
+Each stage runs as `eventflow run` in a process of its own, so what is measured is what a user would get, and this
+process only follows the logs.
 """
 
 import subprocess
@@ -36,10 +36,10 @@ def demo(
     requests: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many files to fetch in each stage.")] = 200,
     size: Annotated[str, typer.Option(help="Their size, about.")] = "64KiB",
     latency: Annotated[str, typer.Option(help="The server's median latency.")] = "20ms",
-    faults: Annotated[str, typer.Option(help="The share of requests that the server fails, in eight ways.")] = "2%",
+    faults: Annotated[str, typer.Option(help="The share of requests that fail, in eight ways.")] = "2%",
     stages: Annotated[str, typer.Option(help="Which stages, in order.")] = "serial,threads,processes,subprocess,loop",
     seed: Annotated[int, typer.Option(help="The server's choices follow from it.")] = 1,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the report goes.")] = Path("demo-report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The report.")] = Path("demo-report.html"),
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -54,12 +54,18 @@ def demo(
     chosen = [find_stage(name.strip()).name for name in stages.split(",")]
     share = parse_share(faults)
     settings = OriginSettings(
-        files=requests, size=parse_size(size), size_spread=0.3, latency_s=parse_duration(latency), latency_spread=0.3,
-        faults=even_faults(share), stall_s=2.0, seed=seed,
+        files=requests,
+        size=parse_size(size),
+        size_spread=0.3,
+        latency_s=parse_duration(latency),
+        latency_spread=0.3,
+        faults=even_faults(share),
+        stall_s=2.0,
+        seed=seed,
     )
     folder = store_path(store)
     status_console().print(
-        f"{requests} files of about {size}, {latency} away, {faults} of them failing on purpose, in {len(chosen)} stages",
+        f"{requests} files of about {size}, {latency} away, {faults} failing on purpose, in {len(chosen)} stages",
         highlight=False,
     )
     with tempfile.TemporaryDirectory(prefix="eventflow-demo-") as work, start_origin(settings) as origin:
@@ -71,9 +77,7 @@ def demo(
         _describe(summaries, report)
 
 
-def _run_stages(
-    stages: Iterable[str], origin: "Origin", store: Path, work: Path, requests: int
-) -> "Iterator[Summary]":
+def _run_stages(stages: Iterable[str], origin: "Origin", store: Path, work: Path, requests: int) -> "Iterator[Summary]":
     urls = work / "urls.tsv"
     urls.write_text("".join(f"{entry.url}\t{entry.name}\t{entry.sha256}\n" for entry in origin.entries()))
     for stage in stages:
@@ -86,8 +90,20 @@ def _run_stage(stage: str, urls: Path, store: Path, out: Path, requests: int) ->
 
     before = {folder.run for folder in list_runs(store)}
     command = [
-        sys.executable, "-m", "eventflow", "run", stage, "--input", str(urls), "--out", str(out), "--store", str(store),
-        "--timeout", "1s", "--json",
+        sys.executable,
+        "-m",
+        "eventflow",
+        "run",
+        stage,
+        "--input",
+        str(urls),
+        "--out",
+        str(out),
+        "--store",
+        str(store),
+        "--timeout",
+        "1s",
+        "--json",
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:  # noqa: S603
         try:
@@ -99,7 +115,9 @@ def _run_stage(stage: str, urls: Path, store: Path, out: Path, requests: int) ->
     try:
         return msgspec.json.decode(answer, type=Summary)
     except msgspec.MsgspecError as problem:
-        raise StoreError(f"the stage {stage} ended with status {process.returncode}: see its message above") from problem
+        raise StoreError(
+            f"the stage {stage} ended with status {process.returncode}: see its message above"
+        ) from problem
 
 
 @contextmanager
@@ -144,25 +162,32 @@ def _describe(summaries: "list[Summary]", report: str | None) -> None:
     columns = ("stage", "time", "requests/s", "peak memory", "CPU", "processes", "completed", "failed")
     rows = [
         (
-            summary.stage, format_duration(summary.seconds), f"{summary.requests_per_second:,.0f}",
-            format_size(summary.peak_memory_bytes), format_duration(summary.cpu_seconds), format_count(summary.processes_max),
-            format_count(summary.completed), format_count(summary.failed),
+            summary.stage,
+            format_duration(summary.seconds),
+            f"{summary.requests_per_second:,.0f}",
+            format_size(summary.peak_memory_bytes),
+            format_duration(summary.cpu_seconds),
+            format_count(summary.processes_max),
+            format_count(summary.completed),
+            format_count(summary.failed),
         )
         for summary in summaries
     ]
     console = result_console()
-    console.print(table(columns, rows, right=columns[1:], title="The same downloads, five ways" if len(rows) == 5 else ""))
+    console.print(
+        table(columns, rows, right=columns[1:], title="The same downloads, five ways" if len(rows) == 5 else "")
+    )
     kinds = {summary.memory_kind.upper() for summary in summaries}
-    console.print(f"Peak memory is the sum over all processes ({', '.join(sorted(kinds))}). Failures were asked for.", style="dim")
+    console.print(
+        f"Peak memory is the sum over all processes ({', '.join(sorted(kinds))}). Failures were asked for.", style="dim"
+    )
     if report:
         console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
     last = summaries[-1].run
     console.print("\nNext:", markup=False)
     for line in (
         f"eventflow events {last} --stream request-0        # one request, step by step",
-        'eventflow sql "SELECT error, count(*) AS n FROM requests WHERE state = \'failed\' GROUP BY error"',
+        "eventflow sql \"SELECT error, count(*) AS n FROM requests WHERE state = 'failed' GROUP BY error\"",
         "eventflow run loop --input urls.txt --out files/    # your own list, a URL a line",
     ):
         console.print(f"  {line}", markup=False, soft_wrap=True)
-
-

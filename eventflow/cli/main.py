@@ -1,7 +1,7 @@
 """The command `eventflow`: its subcommands, and how every error becomes one line and an exit status.
 
-Exit status: 0 all completed; 1 some requests failed; 2 the command was wrong; 3 the store or the machine failed; 130 interrupted, to be
-resumed.
+Exit status: 0 all completed; 1 some requests failed; 2 the command was wrong; 3 the store or the machine failed; 130
+interrupted, to be resumed.
 """
 
 import sys

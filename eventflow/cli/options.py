@@ -7,7 +7,9 @@ import typer
 
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", envvar="EVENTFLOW_STORE", help="Folder of the runs. Default: .eventflow here."),
+    typer.Option(
+        "--store", metavar="DIR", envvar="EVENTFLOW_STORE", help="Folder of the runs. Default: .eventflow here."
+    ),
 ]
 RunArgument = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's name, the beginning or end of one, or `latest`.")

@@ -1,7 +1,7 @@
 """What a person or a program reads: consoles, tables and the words for amounts.
 
-Results go to standard output, everything about how it is going to standard error, so that a pipe gets results only. Colours and moving
-lines only on a terminal, and never with `NO_COLOR`.
+Results go to standard output, everything about how it is going to standard error, so that a pipe gets results only.
+Colours and moving lines only on a terminal, and never with `NO_COLOR`.
 """
 
 import sys
@@ -16,7 +16,9 @@ PIPE_WIDTH = 200
 
 def result_console() -> Console:
     """Standard output. Wide in a pipe, so that lines are not wrapped."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return Console(
+        width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=not sys.stdout.isatty()
+    )
 
 
 def status_console() -> Console:
@@ -29,8 +31,13 @@ def print_json(value: object) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = "") -> None:
-    """A table: framed on a terminal, tab-separated lines with a header in a pipe. `right` names the columns of numbers."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = ""
+) -> None:
+    """A table: framed on a terminal, tab-separated lines with a header in a pipe.
+
+    `right` names the columns of numbers.
+    """
     if not sys.stdout.isatty():
         sys.stdout.write("\t".join(columns) + "\n")
         sys.stdout.writelines("\t".join(row) + "\n" for row in rows)
@@ -38,7 +45,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right:
     result_console().print(table(columns, rows, right=right, title=title))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = "") -> Table:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = ""
+) -> Table:
     """A rich table with the columns of numbers to the right."""
     right = set(right)
     made = Table(title=title or None, title_justify="left", header_style="bold")

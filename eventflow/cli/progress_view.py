@@ -1,4 +1,7 @@
-"""Progress on a terminal (a moving bar) or in a pipe (a line now and then). It shows what is durable, nothing sooner."""
+"""Progress on a terminal (a moving bar) or in a pipe (a line now and then).
+
+It shows what is durable, nothing sooner.
+"""
 
 import sys
 import threading

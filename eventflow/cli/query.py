@@ -26,13 +26,19 @@ class Format(StrEnum):
 
 
 def sql(
-    query: Annotated[str | None, typer.Argument(metavar="[SELECT]", help="The statement; without it, from standard input.")] = None,
+    query: Annotated[
+        str | None, typer.Argument(metavar="[SELECT]", help="The statement; without it, from standard input.")
+    ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
-    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="For parquet: where to write it.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="For parquet: where to write it.")
+    ] = None,
     views: Annotated[bool, typer.Option("--views", help="List the views and their columns.")] = False,
     store: StoreOption = None,
 ) -> None:
-    """Ask the events of all runs in SQL (DuckDB), also while a run is going on. Views: runs, requests, attempts, samples, events.
+    """Ask the events of all runs in SQL (DuckDB), also while a run is going on.
+
+    Views: runs, requests, attempts, samples, events.
 
     Example: eventflow sql "SELECT stage, seconds, completed FROM runs"
     """
@@ -62,7 +68,9 @@ def sql(
 
 def report(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to compare; `latest` is the newest.")],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")] = Path("report.html"),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")] = Path(
+        "report.html"
+    ),
     store: StoreOption = None,
 ) -> None:
     """Write one self-contained page of charts about one run or several.
@@ -76,11 +84,13 @@ def report(
     try:
         written = write_report(folder, runs, out)
     except OSError as problem:
-        raise UsageError(f"{name_of(str(out))} cannot be written ({problem.strerror})", "name another file with --out") from problem
+        raise UsageError(
+            f"{name_of(str(out))} cannot be written ({problem.strerror})", "name another file with --out"
+        ) from problem
     sys.stdout.write(f"{written.absolute()}\n")
 
 
-def _print(result: Any, form: Format, out: Path | None) -> None:  # noqa: ANN401  (DuckDB's relation has no public type to name)
+def _print(result: Any, form: Format, out: Path | None) -> None:
     columns = list(result.columns)
     if form is Format.PARQUET:
         result.write_parquet(str(out))
@@ -101,7 +111,9 @@ def _print(result: Any, form: Format, out: Path | None) -> None:  # noqa: ANN401
 
 
 def _is_number(kind: str) -> bool:
-    return kind.startswith(("BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL", "UBIGINT", "SMALLINT", "TINYINT"))
+    return kind.startswith(
+        ("BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL", "UBIGINT", "SMALLINT", "TINYINT")
+    )
 
 
 def _json_value(value: object) -> object:

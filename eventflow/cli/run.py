@@ -31,15 +31,20 @@ def run(
     urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
     source: Annotated[
         str | None,
-        typer.Option("--input", "-i", metavar="FILE|-", help="A list: a URL a line, or URL<TAB>name<TAB>sha256, or JSON lines."),
+        typer.Option(
+            "--input", "-i", metavar="FILE|-", help="A list: a URL a line, or URL<TAB>name<TAB>sha256, or JSON lines."
+        ),
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")] = Path("files"),
     workers: Annotated[
-        int | None, typer.Option("--workers", "-w", min=1, max=10_000, help="How many at once. Default: the stage's own.")
+        int | None,
+        typer.Option("--workers", "-w", min=1, max=10_000, help="How many at once. Default: the stage's own."),
     ] = None,
     program: Annotated[
         str | None,
-        typer.Option("--exec", metavar="COMMAND", help="For subprocess: run on each file. {path}, {name}, {url} are filled in."),
+        typer.Option(
+            "--exec", metavar="COMMAND", help="For subprocess: run on each file. {path}, {name}, {url} are filled in."
+        ),
     ] = None,
     timeout: Annotated[str, typer.Option(help="How long to wait for a connection or for the next bytes.")] = "30s",
     store: StoreOption = None,
@@ -56,7 +61,9 @@ def run(
     from stages.running import start
 
     if bool(urls) == bool(source):
-        raise UsageError("nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE")
+        raise UsageError(
+            "nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE"
+        )
     chosen = find_stage(stage)
     if program and stage != "subprocess":
         raise UsageError(f"--exec does not go with {stage}", "use `eventflow run subprocess`")
@@ -64,13 +71,22 @@ def run(
     if argv:
         check_program(argv)
     settings = Settings(
-        stage=stage, workers=workers or chosen.workers, out=str(out.absolute()), program=argv, timeout_s=parse_duration(timeout)
+        stage=stage,
+        workers=workers or chosen.workers,
+        out=str(out.absolute()),
+        program=argv,
+        timeout_s=parse_duration(timeout),
     )
     if stage == "serial" and settings.workers != 1:
         raise UsageError("serial has one worker", "leave --workers out, or choose another stage")
     watch = watch_nothing if json or quiet else watch_run
     summary = start(
-        store_path(store), settings, urls=urls or (), source=source, command=redact_command(tuple(sys.argv)), watch=watch
+        store_path(store),
+        settings,
+        urls=urls or (),
+        source=source,
+        command=redact_command(tuple(sys.argv)),
+        watch=watch,
     )
     finish(summary, json=json, quiet=quiet)
 
@@ -78,7 +94,8 @@ def run(
 def resume(
     name: RunArgument,
     source: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="FILE", help="The list again, where the run could not keep it.")
+        str | None,
+        typer.Option("--input", "-i", metavar="FILE", help="The list again, where the run could not keep it."),
     ] = None,
     store: StoreOption = None,
     json: JsonOption = False,
@@ -95,7 +112,10 @@ def resume(
 
 
 def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
-    """Say what the run did, and leave with its exit status, even if a thread is still blocked in a read that nobody waits for."""
+    """Say what the run did and leave with its exit status.
+
+    A thread that is still blocked in a read, after an interrupt, is not waited for.
+    """
     if json:
         print_json(summary)
     elif not quiet:
@@ -121,8 +141,10 @@ def _describe(summary: "Summary") -> None:
     for failure in shown:
         console.print(f"failed: {failure.message}", style="red", markup=False, soft_wrap=True)
     if summary.failed > len(shown):
-        query = f"SELECT url, message FROM requests WHERE run = '{summary.run}' AND state = 'failed'"
-        console.print(f'… and {summary.failed - len(shown)} more: eventflow sql "{query}"', markup=False, soft_wrap=True)
+        query = f"FROM requests SELECT url, message WHERE state = 'failed' AND run = '{summary.run}'"
+        console.print(
+            f'… and {summary.failed - len(shown)} more: eventflow sql "{query}"', markup=False, soft_wrap=True
+        )
     parts = [f"{summary.completed} of {summary.requests} completed", f"{summary.failed} failed"]
     if summary.cancelled:
         parts.append(f"{summary.cancelled} cancelled")

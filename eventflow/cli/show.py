@@ -22,7 +22,10 @@ _FOLLOW_SECONDS = 0.02
 
 
 class RunLine(msgspec.Struct, frozen=True):
-    """One run in the list. `state` is running, completed, interrupted, failed, or killed: no end event, and nobody writes."""
+    """One run in the list.
+
+    `state` is running, completed, interrupted, failed, or killed: no end event, and nobody writes.
+    """
 
     run: str
     stage: str
@@ -48,8 +51,15 @@ def runs(store: StoreOption = None, json: JsonOption = False) -> None:
     columns = ("run", "stage", "state", "time", "requests", "completed", "failed", "cancelled", "bytes")
     rows = (
         (
-            line.run, line.stage, line.state, format_duration(line.seconds), format_count(line.requests),
-            format_count(line.completed), format_count(line.failed), format_count(line.cancelled), format_size(line.bytes),
+            line.run,
+            line.stage,
+            line.state,
+            format_duration(line.seconds),
+            format_count(line.requests),
+            format_count(line.completed),
+            format_count(line.failed),
+            format_count(line.cancelled),
+            format_size(line.bytes),
         )
         for line in lines
     )
@@ -83,12 +93,18 @@ def _line(folder: RunFolder) -> RunLine:
     info, tally = folder.info(), Tally()
     for lines in RunTail(folder.log).poll():
         tally.feed(lines)
-    state = tally.run_state
-    if state == "running" and not folder.is_live():
-        state = "killed"
+    killed = tally.run_state == "running" and not folder.is_live()
     seconds = (tally.last_ns - tally.first_ns) / 1e9
     return RunLine(
-        folder.run, info.stage, state, info.created, seconds, tally.requests, tally.completed, tally.failed, tally.cancelled,
+        folder.run,
+        info.stage,
+        "killed" if killed else tally.run_state,
+        info.created,
+        seconds,
+        tally.requests,
+        tally.completed,
+        tally.failed,
+        tally.cancelled,
         tally.bytes,
     )
 

@@ -28,7 +28,7 @@ class WorkerDied(StoreError):
 
     def __str__(self) -> str:
         codes = ", ".join(map(str, self.exit_codes)) or "unknown"
-        return f"a worker process died (exit status {codes}): if it was memory, use fewer --workers; then `eventflow resume`"
+        return f"a worker process died (exit status {codes}): if memory ran out, use fewer --workers, then resume"
 
 
 def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
@@ -47,13 +47,13 @@ def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
         initializer=begin_worker,
         initargs=(work.settings, str(work.log), recorder.run),
     )
-    workers: list[multiprocessing.Process] = []
+    workers: list[multiprocessing.process.BaseProcess] = []
     try:
         _Deliveries(work, pool, carry_out).run()
-        workers = _workers()
+        workers = multiprocessing.active_children()
     except BaseException:
         work.cancel()
-        workers = _workers()
+        workers = multiprocessing.active_children()
         for worker in workers:
             worker.terminate()
         raise
@@ -86,7 +86,7 @@ class _Deliveries:
                 self._free.acquire()
                 self._check()
         except BrokenProcessPool as problem:
-            raise WorkerDied(tuple(worker.exitcode or 0 for worker in _workers())) from problem
+            raise WorkerDied(tuple(worker.exitcode or 0 for worker in multiprocessing.active_children())) from problem
 
     def _done(self, future: "Future[None]") -> None:
         try:
@@ -107,7 +107,3 @@ def _carry_out(function: Callable[[Delivery], None], delivery: Delivery) -> None
     with busy() as place:
         if not place.cancelled.is_set():
             function(delivery)
-
-
-def _workers() -> list[multiprocessing.Process]:
-    return [child for child in multiprocessing.active_children() if isinstance(child, multiprocessing.process.BaseProcess)]

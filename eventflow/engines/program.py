@@ -3,7 +3,8 @@
 Invariants:
     no shell ever sees an argument; the program gets no standard input and a process group of its own;
     `stop` ends the program and all of its group;
-    its standard error cannot fill a pipe and hang: it goes to a temporary file, of which the last line is kept for the message.
+    its standard error cannot fill a pipe and hang: it goes to a temporary file, of which the last line is kept for the
+    message.
 """
 
 import contextlib

@@ -2,7 +2,8 @@
 
 Invariants:
     an error in one thread is never lost: it stops the others and is raised here;
-    an interrupt waits `GRACE_SECONDS` for the threads, then leaves those that still block behind, their requests ended as cancelled.
+    an interrupt waits `GRACE_SECONDS` for the threads, then leaves those that still block behind, their requests ended
+    as cancelled.
 """
 
 from collections.abc import Callable

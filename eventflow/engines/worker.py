@@ -3,8 +3,8 @@
 Each worker writes its own log, so no lock is shared and a crash of one hurts no other.
 
 Invariants:
-    Ctrl-C in a terminal reaches every process of it; a worker leaves that to the run's own process, which says SIGTERM when it is time;
-    SIGTERM interrupts the request that is being carried out, wherever it blocks;
+    Ctrl-C in a terminal reaches every process of it; a worker leaves that to the run's own process, which says SIGTERM
+    when it is time; SIGTERM interrupts the request that is being carried out, wherever it blocks;
     a worker does not outlive the process that started it, even after kill -9.
 """
 

@@ -1,7 +1,8 @@
 r"""The format of a segment, byte by byte: pure functions over bytes, no files.
 
-A segment is NDJSON. It is a sequence of batches; a batch is its event lines, then one commit line, and counts only when that line is
-whole. The first batch of a segment is empty: its commit line says what the chain was when the segment was opened.
+A segment is NDJSON. It is a sequence of batches; a batch is its event lines, then one commit line, and counts only when
+that line is whole. The first batch of a segment is empty: its commit line says what the chain was when the segment was
+opened.
 
     {"commit":{"format":1,"count":0,"seq":-1,"chain":"…"}}
     {"id":"…","type":"run.started",…}
@@ -10,11 +11,13 @@ whole. The first batch of a segment is empty: its commit line says what the chai
 
 The chain is BLAKE2b with a 32-byte digest (RFC 7693) over everything before it in this writer's log:
 `chain = blake2b(chain before, as 32 bytes + the batch's event lines, newlines included)`, and before the first event
-`blake2b("eventflow log 1\n<run>\n<writer>\n")`, so a batch can be neither changed, moved, dropped nor brought from another run unseen.
+`blake2b("eventflow log 1\n<run>\n<writer>\n")`, so a batch can be neither changed, moved, dropped nor brought from
+another run unseen.
 
 Invariants:
-    no line contains a newline byte but the one that ends it (JSON escapes them), so a commit line can be found from either end;
-    an event line begins with `{"id":"` and a UUID of 36 characters, then `","type":"`, so its type is at a fixed place.
+    no line contains a newline byte but the one that ends it (JSON escapes them), so a commit line can be found from
+    either end; an event line begins with `{"id":"` and a UUID of 36 characters, then `","type":"`, so its type is at a
+    fixed place.
 """
 
 from collections.abc import Sequence
@@ -36,7 +39,10 @@ _event_decoder = msgspec.json.Decoder(StoredEvent)
 
 
 class Commit(msgspec.Struct, frozen=True):
-    """The commit line's content: how many events the batch has, the writer's last `seq`, the chain after the batch (64 hex digits)."""
+    """The commit line's content.
+
+    How many events the batch has, the writer's last `seq`, the chain after the batch (64 hex digits).
+    """
 
     format: int
     count: int
@@ -96,7 +102,10 @@ def decode_commit(line: bytes, path: str) -> Commit:
 
 
 def committed_length(data: bytes) -> int:
-    """How many bytes of `data`, which begins at the start of a line, belong to whole batches: up to the last whole commit line."""
+    """How many bytes of `data`, which begins at the start of a line, belong to whole batches.
+
+    Up to the last whole commit line.
+    """
     start = len(data)
     while True:
         start = data.rfind(COMMIT_PREFIX, 0, start)

@@ -1,7 +1,7 @@
 """Reading a run's log while it is being written, or after.
 
-A reader needs no lock: segments only grow, and it looks at no byte that is not covered by a commit line, so it never shows an event that
-could vanish.
+A reader needs no lock: segments only grow, and it looks at no byte that is not covered by a commit line, so it never
+shows an event that could vanish.
 
 Invariants:
     each committed event line is given exactly once by one tail, in the writer's order;
@@ -60,7 +60,10 @@ class RunTail:
         self._tails: dict[Path, SegmentTail] = {}
 
     def poll(self) -> Iterator[list[bytes]]:
-        """The event lines that were committed since the last call, in lists; each list is from one writer and in its order."""
+        """The event lines that were committed since the last call, in lists.
+
+        Each list is from one writer and in its order.
+        """
         for path in segment_paths(self._log):
             tail = self._tails.setdefault(path, SegmentTail(path))
             for data in tail.poll():

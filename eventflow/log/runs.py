@@ -107,8 +107,12 @@ def create_run(
     folder = RunFolder(store / run)
     disk = disk or Disk()
     info = RunInfo(
-        run=run, stage=stage, created=created.isoformat(timespec="microseconds"), command=command,
-        settings=settings or {}, machine=machine or {},
+        run=run,
+        stage=stage,
+        created=created.isoformat(timespec="microseconds"),
+        command=command,
+        settings=settings or {},
+        machine=machine or {},
     )
     try:
         store.mkdir(mode=0o700, parents=True, exist_ok=True)

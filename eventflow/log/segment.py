@@ -1,11 +1,11 @@
 """Appending: one process's own log, a sequence of segments that it alone writes.
 
-The single-writer principle: each process of a run has its own folder and its own lock, so there is nothing to wait for, any number of
-readers may look on, and a crash of one process cannot hurt the log of another.
+The single-writer principle: each process of a run has its own folder and its own lock, so there is nothing to wait for,
+any number of readers may look on, and a crash of one process cannot hurt the log of another.
 
 Invariants:
-    `append` returns only when the batch is on disk; if it raises, the batch does not count and the segment is never written again;
-    a file holds whole batches, and at most one torn one at its end after a crash.
+    `append` returns only when the batch is on disk; if it raises, the batch does not count and the segment is never
+    written again; a file holds whole batches, and at most one torn one at its end after a crash.
 """
 
 import contextlib
@@ -66,7 +66,8 @@ class LogWriter:
         """Make a batch of `count` event lines durable: one write, one fdatasync.
 
         Raises:
-            LogWriteFailed: the batch does not count; what was there before does. Every later call raises the same error.
+            LogWriteFailed: the batch does not count; what was there before does. Every later call raises the same
+                error.
         """
         if self._failed:
             raise self._failed
@@ -118,7 +119,10 @@ class LogWriter:
         return _FailStop(self)
 
     def _stop_for_good(self, problem: OSError) -> LogWriteFailed:
-        """After a failed write or fsync nobody knows what the kernel kept: cut to the last commit if that can be done, write no more."""
+        """After a failed write or fsync nobody knows what the kernel kept.
+
+        Cut to the last commit if that can be done, write no more.
+        """
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 self._disk.truncate(self._descriptor, self._size)

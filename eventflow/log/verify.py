@@ -18,7 +18,10 @@ from eventflow.log.reader import writer_folders, writer_segments
 
 
 class SegmentReport(msgspec.Struct, frozen=True):
-    """What the check of one segment found. `torn_bytes` stand after the last whole batch; `damage` is the error's text."""
+    """What the check of one segment found.
+
+    `torn_bytes` stand after the last whole batch; `damage` is the error's text.
+    """
 
     path: str
     events: int
@@ -62,7 +65,9 @@ class _Checker:
         chain = advance(self.chain, lines) if self.opened else self.chain
         if commit.chain != chain.hex():
             raise self._damaged(
-                "the bytes are not those that were committed" if self.opened else "the segment does not follow the one before it"
+                "the bytes are not those that were committed"
+                if self.opened
+                else "the segment does not follow the one before it"
             )
         self._check_events(commit)
         self.chain, self.opened = chain, True
@@ -86,9 +91,7 @@ class _Checker:
         return LogDamaged(str(self.path), self.batch_offset, self.batch_line, problem)
 
 
-def verify_run(
-    log: Path, run: str, progress: Callable[[int], None] = lambda _bytes: None
-) -> Iterator[SegmentReport]:
+def verify_run(log: Path, run: str, progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[SegmentReport]:
     """Check every segment of a run, one report each. `progress` is told the bytes of each segment when it is done."""
     for folder in writer_folders(log):
         checker = _Checker(run, folder.name)

@@ -1,7 +1,7 @@
 """Every stage gives the same answer: the same files, the same outcome for each request, the same story of events.
 
-The stages differ in what they cost and in nothing else. Each runs as a user runs it, `python -m eventflow run`, against the embedded origin
-with every kind of fault.
+The stages differ in what they cost and in nothing else. Each runs as a user runs it, `python -m eventflow run`, against
+the embedded origin with every kind of fault.
 """
 
 import json
@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,15 @@ ERRORS = {
     Fault.WRONG_BYTES: "ChecksumMismatch",
 }
 BEGIN = ["request.queued", "request.started", "attempt.started"]
-GOOD = [*BEGIN, "attempt.response", "attempt.body", "attempt.completed", "file.verified", "file.stored", "request.completed"]
+GOOD = [
+    *BEGIN,
+    "attempt.response",
+    "attempt.body",
+    "attempt.completed",
+    "file.verified",
+    "file.stored",
+    "request.completed",
+]
 STORIES = {
     None: GOOD,
     Fault.REFUSE: [*BEGIN, "attempt.failed", "request.failed"],
@@ -53,10 +62,20 @@ STORIES = {
 }
 # The span that each event belongs to, as a path from the root.
 PLACES = {
-    "request.queued": (), "request.started": ("queue",), "attempt.started": ("attempt",), "attempt.response": ("attempt",),
-    "attempt.body": ("attempt", "body"), "attempt.completed": ("attempt",), "attempt.failed": ("attempt",),
-    "file.verified": ("verify",), "file.stored": ("store",), "process.started": ("program",), "process.exited": ("program",),
-    "request.completed": (), "request.failed": (), "request.cancelled": (),
+    "request.queued": (),
+    "request.started": ("queue",),
+    "attempt.started": ("attempt",),
+    "attempt.response": ("attempt",),
+    "attempt.body": ("attempt", "body"),
+    "attempt.completed": ("attempt",),
+    "attempt.failed": ("attempt",),
+    "file.verified": ("verify",),
+    "file.stored": ("store",),
+    "process.started": ("program",),
+    "process.exited": ("program",),
+    "request.completed": (),
+    "request.failed": (),
+    "request.cancelled": (),
 }
 
 
@@ -87,8 +106,20 @@ def result(request: pytest.FixtureRequest, origin: Origin, tmp_path_factory: pyt
     (folder / "urls.tsv").write_text("\n".join(lines) + "\n")
     origin.reset()
     command = [
-        sys.executable, "-m", "eventflow", "run", stage, "--input", str(folder / "urls.tsv"), "--out", str(folder / "files"),
-        "--store", str(folder / "store"), "--timeout", "1s", "--json",
+        sys.executable,
+        "-m",
+        "eventflow",
+        "run",
+        stage,
+        "--input",
+        str(folder / "urls.tsv"),
+        "--out",
+        str(folder / "files"),
+        "--store",
+        str(folder / "store"),
+        "--timeout",
+        "1s",
+        "--json",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
     assert done.stderr == ""
@@ -132,9 +163,21 @@ def test_the_summary_counts_what_happened(result: Result) -> None:
     """As `run --json` promises; exit status 1 because some failed; memory and CPU are measured; no event was lost."""
     summary = result.summary
     good = sum(fault_of(number) is None for number in range(FILES))
-    assert (summary["requests"], summary["completed"], summary["failed"], summary["cancelled"]) == (FILES + 3, good, FILES + 3 - good, 0)
-    assert summary["bytes"] == sum(len(content(SETTINGS, number)) for number in range(FILES) if fault_of(number) is None)
-    assert (result.status, summary["stage"], summary["run"], summary["events_lost"]) == (1, result.stage, result.run.run, 0)
+    assert (summary["requests"], summary["completed"], summary["failed"], summary["cancelled"]) == (
+        FILES + 3,
+        good,
+        FILES + 3 - good,
+        0,
+    )
+    assert summary["bytes"] == sum(
+        len(content(SETTINGS, number)) for number in range(FILES) if fault_of(number) is None
+    )
+    assert (result.status, summary["stage"], summary["run"], summary["events_lost"]) == (
+        1,
+        result.stage,
+        result.run.run,
+        0,
+    )
     assert summary["peak_memory_bytes"] > 20 << 20
     assert summary["cpu_seconds"] > 0.05
     assert summary["events"] == sum(map(len, result.stories.values()))
@@ -153,13 +196,16 @@ def test_each_request_tells_the_same_story(result: Result) -> None:
 
 
 def test_each_story_is_one_trace_whose_spans_nest_and_whose_events_link_back(result: Result) -> None:
-    """Each event has its place in the tree of spans and links to the event before it; the first to the stage's start."""
+    """Each event has its place in the tree of spans and links to the event before it.
+
+    The first to the stage's start.
+    """
     (stage_started,) = [event for event in result.stories["run"] if event.type == "stage.started"]
     for number in range(FILES + 3):
         events = result.stories[f"request-{number}"]
         assert len({event.trace_id for event in events}) == 1
         assert events[0].links[0].id == stage_started.id
-        for before, event in zip(events, events[1:], strict=False):
+        for before, event in pairwise(events):
             assert [(link.id, link.span_id) for link in event.links] == [(before.id, before.span_id)]
         root = events[0].span_id
         attempt = next((event.span_id for event in events if event.type == "attempt.started"), None)

@@ -1,6 +1,7 @@
-"""A run that is killed or interrupted at any moment loses nothing that was acknowledged, and goes on without repeating anything.
+"""A run that is killed or interrupted loses nothing that was acknowledged, and goes on without repeating anything.
 
-Each stage runs as a user runs it. What counts is what a person can check afterwards with `verify`, `runs`, `resume` and the files.
+Each stage runs as a user runs it. What counts is what a person can check afterwards with `verify`, `runs`, `resume` and
+the files.
 """
 
 import json
@@ -46,8 +47,18 @@ class Attempted:
         self.list = folder / "urls.tsv"
         self.list.write_text("".join(f"{entry.url}\t{entry.name}\t{entry.sha256}\n" for entry in origin.entries()))
         command = [
-            sys.executable, "-m", "eventflow", "run", stage, "--input", str(self.list), "--out", str(self.out),
-            "--store", str(self.store), "--json",
+            sys.executable,
+            "-m",
+            "eventflow",
+            "run",
+            stage,
+            "--input",
+            str(self.list),
+            "--out",
+            str(self.out),
+            "--store",
+            str(self.store),
+            "--json",
         ]
         if STAGES[stage].workers > 4:
             command += ["--workers", "4"]
@@ -104,11 +115,16 @@ def _session(leader: int) -> list[psutil.Process]:
 def completed(run: RunFolder) -> dict[str, str]:
     """The streams that the log says are completed, and the name of each one's file."""
     events = (decode_event(line) for lines in RunTail(run.log).poll() for line in lines)
-    return {event.stream: json.loads(bytes(event.data))["name"] for event in events if event.type == "request.completed"}
+    return {
+        event.stream: json.loads(bytes(event.data))["name"] for event in events if event.type == "request.completed"
+    }
 
 
 def check_whole(attempted: Attempted, summary: dict[str, Any]) -> None:
-    """After a resume: every file is there, each was completed once, every story is gapless, the log verifies, no litter."""
+    """After a resume.
+
+    Every file is there, each was completed once, every story is gapless, the log verifies, no litter.
+    """
     assert (summary["requests"], summary["completed"], summary["failed"], summary["state"]) == (80, 80, 0, "completed")
     for number in range(80):
         assert (attempted.out / f"{number:06}.bin").read_bytes() == content(SETTINGS, number)
@@ -190,7 +206,10 @@ def test_an_interrupt_reaches_a_request_that_is_stalled(stage: str, tmp_path: Pa
 
 
 def test_a_resume_fetches_again_what_is_gone_from_the_disk(origin: Origin, tmp_path: Path) -> None:
-    """Completed in the log and missing, or of another size, on disk: fetched again, its story going on; the rest is left alone."""
+    """Completed in the log and missing, or of another size, on disk: fetched again, its story going on.
+
+    The rest is left alone.
+    """
     attempted = Attempted("threads", origin, tmp_path)
     attempted.process.communicate(timeout=TIMEOUT)
     (attempted.out / "000007.bin").unlink()

@@ -28,13 +28,14 @@ def test_an_event_reads_back_as_it_was_written() -> None:
     made = Event("i", payload.TYPE, 1, "r", "s", 2, "w", 3, "t", "p", payload, "q", (link,))
     read = DECODER.decode(msgspec.json.encode(made))
     assert decode_payload(read) == payload
-    assert msgspec.structs.replace(read, data=msgspec.Raw(b"")) == msgspec.structs.replace(made, data=msgspec.Raw(b""))
+    envelope = {name: value for name, value in msgspec.structs.asdict(read).items() if name != "data"}
+    assert envelope == {name: value for name, value in msgspec.structs.asdict(made).items() if name != "data"}
 
 
 def test_an_unknown_type_is_kept_and_passed_on() -> None:
     """Old readers meet new types without failing, and lose nothing of them."""
-    line = b'{"id":"i","type":"moon.landed","time":1,"run":"r","stream":"s","version":0,"writer":"w","seq":0,"trace_id":"t"'
-    line += b',"span_id":"p","data":{"crew":3,"later":{"x":1}},"new_field":7}'
+    line = b'{"id":"i","type":"moon.landed","time":1,"run":"r","stream":"s","version":0,"writer":"w","seq":0,'
+    line += b'"trace_id":"t","span_id":"p","data":{"crew":3,"later":{"x":1}},"new_field":7}'
     event = DECODER.decode(line)
     assert decode_payload(event) == UnknownPayload(raw=b'{"crew":3,"later":{"x":1}}')
     assert b'"data":{"crew":3,"later":{"x":1}}' in msgspec.json.encode(event)

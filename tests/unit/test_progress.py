@@ -83,9 +83,16 @@ def test_samples_give_the_peak_and_the_cpu_of_all_sittings() -> None:
 
 def test_the_state_of_a_run_is_its_last_run_event() -> None:
     """Interrupted, then resumed and completed."""
-    started, interrupted = line("run", 0, RunStarted(stage="s", workers=1)), line("run", 5, RunInterrupted(signal="SIGINT"))
+    started, interrupted = (
+        line("run", 0, RunStarted(stage="s", workers=1)),
+        line("run", 5, RunInterrupted(signal="SIGINT")),
+    )
     again, completed = line("run", 6, RunStarted(stage="s", workers=1, resumed=True)), line("run", 9, RunCompleted())
-    for lines, state in (([], "running"), ([interrupted, started], "interrupted"), ([again, interrupted, started], "running")):
+    for lines, state in (
+        ([], "running"),
+        ([interrupted, started], "interrupted"),
+        ([again, interrupted, started], "running"),
+    ):
         tally = Tally()
         tally.feed(lines)
         assert tally.run_state == state
@@ -94,7 +101,9 @@ def test_the_state_of_a_run_is_its_last_run_event() -> None:
     assert tally.run_state == "completed"
 
 
-@pytest.mark.parametrize(("stream", "number"), [("request-0", 0), ("request-17", 17), ("run", None), ("request-", None), ("17", None)])
+@pytest.mark.parametrize(
+    ("stream", "number"), [("request-0", 0), ("request-17", 17), ("run", None), ("request-", None), ("17", None)]
+)
 def test_the_number_of_a_request_is_in_its_stream(stream: str, number: int | None) -> None:
     """And only in a request's stream."""
     assert request_number(stream) == number

@@ -1,4 +1,7 @@
-"""The recorder: one call an event, group commit, a barrier, bounded memory, and nothing acknowledged after a failure."""
+"""The recorder.
+
+One call an event, group commit, a barrier, bounded memory, and nothing acknowledged after a failure.
+"""
 
 import errno
 import os
@@ -95,7 +98,7 @@ def test_many_events_share_one_fsync(run: RunFolder) -> None:
 
 
 def test_threads_share_a_recorder_without_gaps(run: RunFolder) -> None:
-    """seq and version stay gapless and in the same order whatever the threads do, on streams of their own and on a shared one."""
+    """seq and version stay gapless and in one order whatever the threads do, on own and shared streams."""
     with Recorder(run.log, run.run) as recorder:
         shared = recorder.open_stream("run")
 
@@ -184,7 +187,7 @@ def test_a_full_disk_fails_the_flush_and_every_later_call(run: RunFolder) -> Non
     recorder = Recorder(run.log, run.run, disk=FullDisk())
     span = recorder.open_stream("request-0")
     span.record(SAID)
-    with pytest.raises(LogWriteFailed, match="No space left on device.*free some room"):
+    with pytest.raises(LogWriteFailed, match=r"No space left on device.*free some room"):
         recorder.flush()
     with pytest.raises(LogWriteFailed):
         span.record(SAID)
