@@ -4,7 +4,32 @@ import inspect
 
 import eventflow
 
-PUBLIC_NAMES: list[str] = []
+PUBLIC_NAMES = [
+    "Event",
+    "EventflowError",
+    "Handoff",
+    "Link",
+    "LogDamaged",
+    "Payload",
+    "Recorder",
+    "RequestError",
+    "RunFolder",
+    "SeededSources",
+    "Sources",
+    "Span",
+    "StoreError",
+    "StoredEvent",
+    "SystemSources",
+    "UsageError",
+    "create_run",
+    "current_span",
+    "decode_payload",
+    "find_run",
+    "list_runs",
+    "payload_types",
+    "read_events",
+    "record",
+]
 
 
 def test_the_public_names_are_these() -> None:
