@@ -1,34 +1,307 @@
 """SQL over the log: views in an in-memory DuckDB that read the files where they lie, also while they are being written.
 
-It is a projection like every other, and the only one that is not a fold: DuckDB reads the lines of all segments in each query, so
-nothing is kept in step and nothing is stored twice. The force is a reader that must never see what does not count: a segment that is
-being written, or was torn by a crash, ends in bytes of any kind, and DuckDB reads a file to its end or not at all. Hence two ways:
-segments that end with a commit and cannot grow any more are read by DuckDB in place, in parallel; of the others the committed lines are
-copied into memory when the connection is made (at most one segment, 64 MiB, for each process that writes or crashed).
+DuckDB reads the lines in each query anew, so nothing is kept in step and nothing is stored twice. The force is a reader
+that must never see what does not count: a segment that is being written, or was torn by a crash, ends in bytes of any
+kind, and DuckDB reads a file to its end or not at all. Hence two ways: segments that end with a commit and cannot grow
+any more are read in place, in parallel; of the others the committed lines are copied into memory when the connection is
+made, at most one segment (64 MiB) for each process that writes or crashed.
 
 Invariants:
-    all queries of one connection see one prefix of each writer's log, the one that was committed when it was made;
-    no query sees part of a line, or a line without its commit; a committed line that is damaged makes it fail and is never skipped;
-    no query reads another file, reaches the network or loads an extension; `query` runs nothing that could write a file.
+    all queries of one connection see one prefix of each writer's log: what was committed when it was made;
+    no query sees part of a line or a line without its commit;
+    a committed line that cannot be parsed makes the query fail and is never skipped;
+    no query reads another file, reaches the network or loads an extension; what goes through `query` writes none.
 """
 
 import contextlib
-import os
 import re
+import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eventflow.errors import LogDamaged, UsageError
+import msgspec
+
+from eventflow.errors import LogDamaged, UsageError, name_of
 from eventflow.log.format import COMMIT_PREFIX, LINE_BYTES_MAX, event_lines
 from eventflow.log.reader import SegmentTail, writer_folders, writer_segments
 from eventflow.log.runs import RunFolder, find_run, list_runs
-from eventflow.log.views import VIEWS
+from eventflow.log.views import VIEWS, Column, View
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["VIEWS", "Answer", "connect", "query", "write_parquet"]
+__all__ = ["VIEWS", "Answer", "Column", "View", "connect", "query", "write_parquet"]
+
+_TAIL_BYTES = 1024
+_TIMESTAMPTZ = "TIMESTAMP WITH TIME ZONE"
+_EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?(\s*\([^()]*\))?\s", re.IGNORECASE)
+_PIVOT = re.compile(r"\s*(PIVOT|UNPIVOT|SELECT|FROM|WITH)\b", re.IGNORECASE)
+
+
+def connect(store: Path, runs: Sequence[str] | None = None) -> "duckdb.DuckDBPyConnection":
+    """An in-memory database with the views `runs, requests, attempts, samples, events` over the log; see `VIEWS`.
+
+    Its configuration is locked: it reads the segments of these runs and no other file, and its time zone is UTC. The
+    one thing that DuckDB cannot be kept from is a `COPY` to one of those very segments, by its full path and without
+    a temporary file; `query` refuses it.
+
+    Args:
+        store: the store; one that is not there has no runs.
+        runs: the runs to look at, by name as `find_run` takes it; all of the store if None.
+
+    Raises:
+        UnknownRun: no run, or more than one, has such a name.
+        StoreError: a `run.json` cannot be read, or the log is damaged.
+    """
+    return _connect(store, runs, ())
+
+
+def query(connection: "duckdb.DuckDBPyConnection", statement: str) -> "Answer":
+    """Ask one thing: the columns at once, the rows as they are taken.
+
+    Raises:
+        UsageError: it is not exactly one statement, would do something other than read, or DuckDB does not accept it.
+    """
+    with _telling_why():
+        _require_reading(connection, statement)
+        relation = connection.sql(statement)
+    return Answer(relation)
+
+
+def write_parquet(store: Path, statement: str, path: Path, runs: Sequence[str] | None = None) -> Path:
+    """Write the rows of a query as a Parquet file, which is there whole or not at all.
+
+    Raises:
+        UsageError: as `query`, or the file cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    with _telling_why(), contextlib.closing(_connect(store, runs, (temporary,))) as connection:
+        _require_reading(connection, statement)
+        try:
+            connection.sql(statement).write_parquet(str(temporary.absolute()), use_tmp_file=False)
+            temporary.replace(path)
+        except OSError as problem:
+            raise UsageError(
+                f"{name_of(str(path))} cannot be written ({problem.strerror})", "name another file"
+            ) from problem
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+class Answer:
+    """The result of a query: `columns` and `types` (DuckDB's names), and the rows."""
+
+    def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
+        self.columns = tuple(relation.columns)
+        self.types = tuple(str(kind) for kind in relation.types)
+        self._relation = relation
+
+    def rows(self) -> Iterator[tuple[Any, ...]]:
+        """The rows, a thousand at a time. A TIMESTAMP WITH TIME ZONE is an aware datetime in UTC.
+
+        Raises:
+            UsageError: DuckDB cannot carry the query out.
+        """
+        zoned = [place for place, kind in enumerate(self.types) if kind == _TIMESTAMPTZ]
+        with _telling_why():
+            for row in self._without_zones().iter_rows():
+                yield _with_utc(row, zoned) if zoned else row
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """The rows as dicts that JSON can hold: a JSON column as its value, a time as ISO 8601, not-a-number as None.
+
+        A name that two columns have gets a number at its second place: `run`, `run_1`.
+        """
+        names = _distinct(self.columns)
+        for row in self.rows():
+            values = (_json_value(value, kind) for value, kind in zip(row, self.types, strict=True))
+            yield dict(zip(names, values, strict=True))
+
+    def _without_zones(self) -> "duckdb.DuckDBPyRelation":
+        """DuckDB's client hands over times with a zone only if pytz is there; without their zone they are in UTC."""
+        if not any(_TIMESTAMPTZ in kind for kind in self.types):
+            return self._relation
+        plain = (kind.replace(_TIMESTAMPTZ, "TIMESTAMP") for kind in self.types)
+        casts = (f"CAST(#{place} AS {kind}) AS c{place}" for place, kind in enumerate(plain, 1))
+        return self._relation.project(", ".join(casts))
+
+
+def ends_with_commit(tail: bytes) -> bool:
+    r"""Whether the last bytes of a segment are a whole commit line and the newline before it.
+
+    >>> ends_with_commit(b'…}\n{"commit":{"count":1}}\n'), ends_with_commit(b'…}\n{"commit":{"count":1}}\n{"id":')
+    (True, False)
+    """
+    return tail.endswith(b"\n") and tail[tail.rfind(b"\n", 0, -1) :].startswith(b"\n" + COMMIT_PREFIX)
+
+
+def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    folders = list_runs(store) if runs is None else _find_runs(store, runs)
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",
+            "autoload_known_extensions": "false",
+            "python_enable_replacements": "false",
+            "temp_directory": str(
+                Path(tempfile.gettempdir()) / f"eventflow-{secrets.token_hex(8)}"
+            ),  # made if memory is short
+        }
+    )
+    try:
+        still = _load(connection, folders)
+        allowed = [*still, *(str(path.absolute()) for path in writable)]
+        connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, allowed))}]")
+        connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _find_runs(store: Path, names: Sequence[str]) -> list[RunFolder]:
+    """The runs of these names, each once."""
+    found = [find_run(store, name) for name in names]
+    return list({folder.run: folder for folder in found}.values())
+
+
+def _load(connection: "duckdb.DuckDBPyConnection", folders: Sequence[RunFolder]) -> list[str]:
+    """Make the views. Returns the segments that they read in place."""
+    connection.execute("CREATE SCHEMA log")
+    connection.execute("CREATE TABLE log.stages (run VARCHAR, stage VARCHAR)")
+    connection.execute("CREATE TABLE log.copied (line VARCHAR)")
+    still: list[str] = []
+    with connection.appender("log.stages") as stages, connection.appender("log.copied") as copied:
+        for folder in folders:
+            stages.append_row(folder.run, folder.info().stage)
+            in_place, moving = _sort_segments(folder)
+            still += map(str, in_place)
+            for line in _committed_lines(moving):
+                copied.append_row(line)
+    connection.execute(f"CREATE VIEW log.committed AS FROM log.copied UNION ALL {_lines_in_place(still)}")
+    connection.execute(files("eventflow.log").joinpath("views.sql").read_text(encoding="utf-8"))
+    return still
+
+
+def _sort_segments(folder: RunFolder) -> tuple[list[Path], list[Path]]:
+    """The segments that will never change any more and hold nothing but whole batches, and the others.
+
+    A segment is locked before its first byte is written and for as long as it may grow. So what ended whole and belongs
+    to a run that is not live *afterwards* is done with; of a live run, all but the last segment of each writer is.
+    """
+    segments: list[tuple[Path, bool]] = []
+    for writer in writer_folders(folder.log):
+        paths = [path.absolute() for path in writer_segments(writer)]
+        segments += [(path, path == paths[-1]) for path in paths]
+    whole = {path for path, _ in segments if ends_with_commit(_tail(path))}
+    is_live = folder.is_live()
+    in_place = [path for path, is_last in segments if path in whole and not (is_live and is_last)]
+    return in_place, [path for path, _ in segments if path not in set(in_place)]
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        return file.read(_TAIL_BYTES)
+
+
+def _committed_lines(paths: Sequence[Path]) -> Iterator[str]:
+    for path in paths:
+        for data in SegmentTail(path).poll():
+            for line in event_lines(data):
+                try:
+                    yield line.decode()
+                except UnicodeDecodeError as problem:
+                    before = path.read_bytes().partition(line)[0]
+                    raise LogDamaged(str(path), len(before), before.count(b"\n") + 1, "it is not UTF-8") from problem
+
+
+def _lines_in_place(paths: Sequence[str]) -> str:
+    """A query for the lines of these files, commit lines included. A path that exists is never taken for a pattern."""
+    if not paths:
+        return "SELECT NULL::VARCHAR AS line WHERE false"
+    options = {
+        "columns": "{'line': 'VARCHAR'}",
+        "delim": "chr(1)",
+        "quote": "''",
+        "escape": "''",
+        "new_line": r"'\n'",
+        "header": "false",
+        "auto_detect": "false",
+        "max_line_size": 2 * LINE_BYTES_MAX,
+    }
+    arguments = ", ".join(
+        [f"[{', '.join(map(_quoted, paths))}]", *(f"{name} = {value}" for name, value in options.items())]
+    )
+    return f"SELECT line FROM read_csv({arguments})"  # noqa: S608  (paths are quoted; a view has no parameters)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _require_reading(connection: "duckdb.DuckDBPyConnection", statement: str) -> None:
+    """Refuse all but one statement that reads.
+
+    Cases: SELECT in all its forms (FROM, VALUES, DESCRIBE, SHOW, SUMMARIZE); a query with a PIVOT in it, which DuckDB
+    takes for several statements; EXPLAIN of one of these, since EXPLAIN ANALYZE carries out what it explains.
+    """
+    explained = _EXPLAIN.match(statement)
+    statements = connection.extract_statements(statement[explained.end() :] if explained else statement)
+    if len(statements) != 1:
+        raise UsageError(f"there are {len(statements)} statements", "give exactly one")
+    kind = statements[0].type.name
+    if kind != "SELECT" and not (kind == "MULTI" and _PIVOT.match(statements[0].query)):
+        raise UsageError(
+            f"{kind} is not a query",
+            "only SELECT, DESCRIBE, SHOW, SUMMARIZE and EXPLAIN are allowed: the log is never changed",
+        )
+
+
+@contextlib.contextmanager
+def _telling_why() -> Iterator[None]:
+    """Turns DuckDB's errors into ours, in one line."""
+    import duckdb
+
+    try:
+        yield
+    except duckdb.Error as problem:
+        lines = re.split(r"\n\s*LINE \d+:", str(problem))[0].split("\n")
+        reason = " ".join(line.strip() for line in lines if line.strip())
+        is_damage = any(sign in reason for sign in ("Malformed JSON", "CSV Error", "is not an event"))
+        fix = (
+            "check the log with `eventflow verify`"
+            if is_damage
+            else "`eventflow sql --views` lists the views and their columns"
+        )
+        raise UsageError(f"the query failed ({reason})", fix) from problem
+
+
+def _with_utc(row: tuple[Any, ...], zoned: Sequence[int]) -> tuple[Any, ...]:
+    values = list(row)
+    for place in zoned:
+        if values[place] is not None:
+            values[place] = values[place].replace(tzinfo=UTC)
+    return tuple(values)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        candidates = (name, *(f"{name}_{number}" for number in range(1, len(names))))
+        found.append(next(candidate for candidate in candidates if candidate not in found))
+    return found
+
+
+def _json_value(value: Any, kind: str) -> Any:
+    if kind == "JSON" and value is not None:
+        return msgspec.json.decode(value)
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        return None
+    return msgspec.to_builtins(value, str_keys=True, enc_hook=str)

@@ -1,15 +1,21 @@
 -- The views of `eventflow sql`, one statement after the other. Their columns are described in views.py and docs/sql.md.
 --
 -- Before this runs, sql.py has made, in the schema `log`:
---   log.committed (line)    every committed line of the segments that do not grow any more, read from the files in each query,
---                           and of those that grow or are torn, as they were when the connection was made
---   log.stages (run, stage) what each run.json says
+--   log.committed (line)     every committed line: of the segments that do not grow any more, read from the files in each
+--                            query; of those that grow or are torn, as they were when the connection was made
+--   log.stages (run, stage)  what each run.json says
 --
--- A line is parsed once in each query, by one json_transform that names the fields that this view needs; its type is at a fixed place
--- (see format.py), so that lines of other types are not parsed at all. A line that is not JSON makes the query fail: it is damage.
+-- A line is parsed once in each query, by one json_transform that names the fields that the view needs. Its type is at a
+-- fixed place (see format.py), so lines of other types are not parsed. A line that is not an event is damage, and the query
+-- fails.
 
 CREATE VIEW log.lines AS
-SELECT line, split_part(substr(line, 54, 200), '"', 1) AS type
+SELECT
+    line,
+    CASE
+        WHEN starts_with(line, '{"id":"') AND substr(line, 44, 10) = '","type":"' THEN split_part(substr(line, 54, 200), '"', 1)
+        ELSE error('a committed line of the log is not an event')
+    END AS type
 FROM log.committed
 WHERE NOT starts_with(line, '{"commit":');
 
@@ -31,16 +37,45 @@ SELECT
     event.data
 FROM (
     SELECT type, json_transform(line, '{
-        "id": "VARCHAR", "time": "BIGINT", "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT", "writer": "VARCHAR",
-        "seq": "BIGINT", "trace_id": "VARCHAR", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
+        "id": "VARCHAR", "time": "BIGINT", "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT",
+        "writer": "VARCHAR", "seq": "BIGINT", "trace_id": "VARCHAR", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
         "links": [{"id": "VARCHAR", "trace_id": "VARCHAR", "span_id": "VARCHAR"}], "data": "JSON"
     }') AS event
     FROM log.lines
 );
 
--- One row for each story that was begun. A story that another process went on with may be longer in that process's log than in this
--- one's: without its first event, which caused the others, it is not shown. The last try counts: what a resume queued again is queued.
+-- What each story of a request has come to. The last try counts: a request that a resume queued again is queued. A story
+-- that another process goes on with may be longer in that process's log than in the one where it began, as far as each is
+-- committed: until its first event is there, which caused the others, it is not shown.
 CREATE VIEW requests AS
+WITH told AS (
+    SELECT type, json_transform(line, '{
+        "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT", "time": "BIGINT", "trace_id": "VARCHAR",
+        "data": {"url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
+                 "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"}
+    }') AS event
+    FROM log.lines
+    WHERE starts_with(type, 'request.') OR type = 'attempt.started'
+),
+stories AS (
+    SELECT
+        event.run AS run,
+        event.stream AS stream,
+        any_value(event.trace_id) AS trace_id,
+        arg_max(event, event.version) FILTER (type = 'request.queued') AS queued,
+        arg_max(event, event.version) FILTER (type = 'request.started') AS started,
+        arg_max({'type': type, 'event': event}, event.version) FILTER (type <> 'attempt.started') AS last,
+        count(*) FILTER (type = 'attempt.started') AS attempts
+    FROM told
+    GROUP BY event.run, event.stream
+),
+standings AS (
+    SELECT
+        * REPLACE (CASE WHEN started.version > queued.version THEN started END AS started),
+        CASE WHEN last.type NOT IN ('request.queued', 'request.started') THEN last.event END AS ended
+    FROM stories
+    WHERE queued IS NOT NULL
+)
 SELECT
     run,
     stage,
@@ -50,51 +85,45 @@ SELECT
     queued.data.name AS name,
     split_part(last.type, '.', 2) AS state,
     make_timestamptz(queued.time // 1000) AS queued_at,
-    make_timestamptz(CASE WHEN is_started THEN started.time // 1000 END) AS started_at,
-    make_timestamptz(CASE WHEN is_ended THEN last.time // 1000 END) AS ended_at,
-    CASE WHEN is_started THEN started.data.wait_seconds END AS wait_seconds,
-    last.data.seconds AS seconds,
-    last.data.bytes AS bytes,
-    last.data.error AS error,
-    last.data.message AS message,
+    make_timestamptz(started.time // 1000) AS started_at,
+    make_timestamptz(ended.time // 1000) AS ended_at,
+    started.data.wait_seconds AS wait_seconds,
+    ended.data.seconds AS seconds,
+    ended.data.bytes AS bytes,
+    ended.data.error AS error,
+    ended.data.message AS message,
     attempts,
     trace_id
-FROM (
-    SELECT
-        *,
-        coalesce(started.version > queued.version, false) AS is_started,
-        last.type IN ('request.completed', 'request.failed', 'request.cancelled') AS is_ended
-    FROM (
-        SELECT
-            event.run AS run,
-            event.stream AS stream,
-            any_value(event.trace_id) AS trace_id,
-            arg_max(event, event.version) FILTER (type = 'request.queued') AS queued,
-            arg_max(event, event.version) FILTER (type = 'request.started') AS started,
-            arg_max({'type': type, 'time': event.time, 'data': event.data}, event.version) FILTER (type <> 'attempt.started') AS last,
-            count(*) FILTER (type = 'attempt.started') AS attempts
-        FROM (
-            SELECT type, json_transform(line, '{
-                "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT", "time": "BIGINT", "trace_id": "VARCHAR",
-                "data": {"url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE", "bytes": "BIGINT",
-                         "error": "VARCHAR", "message": "VARCHAR"}
-            }') AS event
-            FROM log.lines
-            WHERE starts_with(type, 'request.') OR type = 'attempt.started'
-        )
-        GROUP BY event.run, event.stream
-    )
-    WHERE queued IS NOT NULL
-)
+FROM standings
 JOIN log.stages USING (run);
 
 -- The events of one attempt have one span; the body's is a child of it.
 CREATE VIEW attempts AS
+WITH told AS (
+    SELECT type, json_transform(line, '{
+        "run": "VARCHAR", "stream": "VARCHAR", "time": "BIGINT", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
+        "data": {"resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
+                 "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"}
+    }') AS event
+    FROM log.lines
+    WHERE starts_with(type, 'attempt.')
+),
+tries AS (
+    SELECT
+        event.run AS run,
+        event.stream AS stream,
+        any_value(event) FILTER (type = 'attempt.started') AS started,
+        any_value(event) FILTER (type = 'attempt.response') AS response,
+        any_value(event) FILTER (type = 'attempt.body') AS body,
+        any_value(event) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended
+    FROM told
+    GROUP BY event.run, event.stream, CASE type WHEN 'attempt.body' THEN event.parent_span_id ELSE event.span_id END
+)
 SELECT
     run,
     try_cast(substr(stream, 9) AS BIGINT) AS number,
     stream,
-    started.data.resend_count AS resend_count,
+    coalesce(started.data.resend_count, 0) AS resend_count,
     started.data.server_address AS server_address,
     started.data.server_port AS server_port,
     make_timestamptz(started.time // 1000) AS started_at,
@@ -106,34 +135,16 @@ SELECT
     ended.data.error AS error,
     ended.data.message AS message,
     CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.data.error IS NULL THEN 'completed' ELSE 'failed' END AS state
-FROM (
-    SELECT
-        event.run AS run,
-        event.stream AS stream,
-        any_value(event) FILTER (type = 'attempt.started') AS started,
-        any_value(event) FILTER (type = 'attempt.response') AS response,
-        any_value(event) FILTER (type = 'attempt.body') AS body,
-        any_value(event) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended
-    FROM (
-        SELECT type, json_transform(line, '{
-            "run": "VARCHAR", "stream": "VARCHAR", "time": "BIGINT", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
-            "data": {"resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
-                     "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"}
-        }') AS event
-        FROM log.lines
-        WHERE starts_with(type, 'attempt.')
-    )
-    GROUP BY event.run, event.stream, CASE type WHEN 'attempt.body' THEN event.parent_span_id ELSE event.span_id END
-)
+FROM tries
 WHERE started IS NOT NULL;
 
--- A sitting is one process's share of a run, from run.started to the next one: a resumed run has several. `since_ns` and `until_ns` bound
--- its events, `worked_seconds` is how long the sittings before it took: pauses between sittings are in no figure and no chart.
+-- A sitting is one process's share of a run, from run.started to the next one: a resumed run has several. `since_ns` and
+-- `until_ns` bound its events; `worked_seconds` is how long the sittings before it took, so that the pauses between
+-- sittings are in no figure and no chart.
 CREATE VIEW log.sittings AS
 WITH told AS MATERIALIZED (
     SELECT type, unnest(json_transform(line, '{
-        "run": "VARCHAR", "version": "BIGINT", "time": "BIGINT",
-        "data": {"workers": "BIGINT", "seconds": "DOUBLE"}
+        "run": "VARCHAR", "version": "BIGINT", "time": "BIGINT", "data": {"workers": "BIGINT", "seconds": "DOUBLE"}
     }'))
     FROM log.lines
     WHERE type IN ('run.started', 'run.completed', 'run.interrupted', 'run.failed')
@@ -164,13 +175,17 @@ SELECT
 FROM started
 JOIN counted USING (run, version)
 LEFT JOIN told AS ended
-    ON ended.run = started.run AND ended.type <> 'run.started' AND ended.version > started.version AND ended.version < next_version
-WINDOW before AS (PARTITION BY started.run ORDER BY started.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING);
+    ON ended.run = started.run AND ended.type <> 'run.started'
+    AND ended.version > started.version AND ended.version < next_version
+WINDOW before AS (
+    PARTITION BY started.run ORDER BY started.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+);
 
 CREATE VIEW log.samples AS
 SELECT unnest(json_transform(line, '{
     "run": "VARCHAR", "writer": "VARCHAR", "time": "BIGINT",
-    "data": {"memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE", "processes": [{"pid": "BIGINT"}]}
+    "data": {"memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE",
+             "processes": [{"pid": "BIGINT"}]}
 }'))
 FROM log.lines
 WHERE type = 'process.sampled';
@@ -189,6 +204,42 @@ JOIN log.sittings USING (run)
 WHERE time >= since_ns AND time < until_ns;
 
 CREATE VIEW runs AS
+WITH sat AS (
+    SELECT
+        run,
+        arg_max(workers, version) AS workers,
+        arg_max(state, version) AS state,
+        min(start_ns) AS start_ns,
+        arg_max_null(end_ns, version) AS end_ns,
+        sum(seconds) AS seconds,
+        sum(events)::BIGINT AS events
+    FROM log.sittings
+    GROUP BY run
+),
+requested AS (
+    SELECT
+        run,
+        count(*) AS requests,
+        count(*) FILTER (state = 'completed') AS completed,
+        count(*) FILTER (state = 'failed') AS failed,
+        count(*) FILTER (state = 'cancelled') AS cancelled,
+        sum(bytes)::BIGINT AS bytes
+    FROM requests
+    GROUP BY run
+),
+measured AS (
+    SELECT run, max({'bytes': bytes, 'kind': kind}) AS peak, sum(cpu_seconds) AS cpu_seconds
+    FROM (
+        SELECT
+            run,
+            max(data.memory_bytes) AS bytes,
+            arg_max(data.memory_kind, data.memory_bytes) AS kind,
+            max(data.cpu_seconds) AS cpu_seconds
+        FROM log.samples
+        GROUP BY run, writer
+    )
+    GROUP BY run
+)
 SELECT
     run,
     stage,
@@ -203,36 +254,12 @@ SELECT
     coalesce(cancelled, 0) AS cancelled,
     coalesce(bytes, 0) AS bytes,
     CASE WHEN seconds > 0 THEN coalesce(completed, 0) / seconds END AS requests_per_second,
-    memory.peak AS peak_memory_bytes,
-    memory.kind AS memory_kind,
+    peak.bytes AS peak_memory_bytes,
+    peak.kind AS memory_kind,
     cpu_seconds,
     events
-FROM (
-    SELECT
-        run, arg_max(workers, version) AS workers, arg_max(state, version) AS state, min(start_ns) AS start_ns,
-        arg_max_null(end_ns, version) AS end_ns, sum(seconds) AS seconds, sum(events)::BIGINT AS events
-    FROM log.sittings
-    GROUP BY run
-)
+FROM sat
 JOIN log.stages USING (run)
-LEFT JOIN (
-    SELECT
-        run, count(*) AS requests,
-        count(*) FILTER (state = 'completed') AS completed,
-        count(*) FILTER (state = 'failed') AS failed,
-        count(*) FILTER (state = 'cancelled') AS cancelled,
-        (sum(bytes) FILTER (state = 'completed'))::BIGINT AS bytes
-    FROM requests
-    GROUP BY run
-) USING (run)
-LEFT JOIN (
-    SELECT run, max({'peak': peak, 'kind': kind}) AS memory, sum(cpu_seconds) AS cpu_seconds
-    FROM (
-        SELECT
-            run, writer, max(data.memory_bytes) AS peak, arg_max(data.memory_kind, data.memory_bytes) AS kind,
-            max(data.cpu_seconds) AS cpu_seconds
-        FROM log.samples
-        GROUP BY run, writer
-    )
-    GROUP BY run
-) USING (run);
+LEFT JOIN requested USING (run)
+LEFT JOIN measured USING (run)
+ORDER BY run;

@@ -1,0 +1,145 @@
+"""What the views of `eventflow sql` are, as data: for `--views`, for docs/sql.md and for the test that compares them.
+
+The SQL that makes them is in views.sql.
+
+Invariants:
+    the views and columns named here are those of a connection, in the same order and of the same types.
+"""
+
+import msgspec
+
+_TIME = "TIMESTAMP WITH TIME ZONE"
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a view: its name, its DuckDB type and what it holds. It is NULL only where that says so."""
+
+    name: str
+    type: str
+    description: str
+
+
+class View(msgspec.Struct, frozen=True):
+    """A view: its name, what a row is, and its columns in order."""
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+
+
+RUNS = View(
+    "runs",
+    "One row for each run that has begun. Its numbers are counted from the log, so they are right while it goes on.",
+    (
+        Column("run", "VARCHAR", "the run's name, which sorts by the time at which it was made"),
+        Column("stage", "VARCHAR", "the stage that carried it out"),
+        Column("workers", "BIGINT", "how many requests it carried out at once"),
+        Column("state", "VARCHAR", "`completed`, `interrupted` or `failed`; `unfinished`: it goes on, or was killed"),
+        Column("started_at", _TIME, "when it began"),
+        Column("ended_at", _TIME, "when it ended; NULL while it is unfinished"),
+        Column("seconds", "DOUBLE", "how long it took so far; pauses before a resume do not count"),
+        Column("requests", "BIGINT", "how many requests were read from the input"),
+        Column("completed", "BIGINT", "how many of them are completed"),
+        Column("failed", "BIGINT", "how many failed"),
+        Column("cancelled", "BIGINT", "how many were cancelled in flight"),
+        Column("bytes", "BIGINT", "the size of the completed files together"),
+        Column("requests_per_second", "DOUBLE", "`completed / seconds`; NULL where no time has passed"),
+        Column(
+            "peak_memory_bytes",
+            "BIGINT",
+            "the most memory of all its processes together in one sample; NULL without samples",
+        ),
+        Column("memory_kind", "VARCHAR", "what that sample is the sum of: `pss` or `rss`; NULL without samples"),
+        Column("cpu_seconds", "DOUBLE", "user and system time of all its processes; NULL without samples"),
+        Column("events", "BIGINT", "how many events it has"),
+    ),
+)
+
+EVENTS = View(
+    "events",
+    "One row for each event, as it was written.",
+    (
+        Column("id", "VARCHAR", "UUIDv7, unique"),
+        Column("type", "VARCHAR", "what happened, for example `attempt.started`"),
+        Column("time", _TIME, "when, by the wall clock, to the microsecond"),
+        Column("time_ns", "BIGINT", "the same in nanoseconds since 1970, as it was written"),
+        Column("run", "VARCHAR", "the run"),
+        Column("stream", "VARCHAR", "the story that it belongs to: `run`, `request-17`"),
+        Column("version", "BIGINT", "its place in that story, from 0, without gaps"),
+        Column("writer", "VARCHAR", "the process that wrote it"),
+        Column("seq", "BIGINT", "its place in that process's log, from 0, without gaps"),
+        Column("trace_id", "VARCHAR", "the W3C trace id of the story"),
+        Column("span_id", "VARCHAR", "the W3C id of the span that it belongs to"),
+        Column("parent_span_id", "VARCHAR", "the span that encloses that one; NULL for a root"),
+        Column(
+            "links",
+            "STRUCT(id VARCHAR, trace_id VARCHAR, span_id VARCHAR)[]",
+            "the events that caused it; may be empty",
+        ),
+        Column("data", "JSON", "what it says; the fields depend on the type"),
+    ),
+)
+
+REQUESTS = View(
+    "requests",
+    "One row for each request, as its last try left it: after a resume the last outcome counts.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("stage", "VARCHAR", "the stage"),
+        Column("number", "BIGINT", "its place in the input, from 0"),
+        Column("stream", "VARCHAR", "the name of its story, `request-<number>`"),
+        Column("url", "VARCHAR", "the URL, without secrets"),
+        Column("name", "VARCHAR", "the name of its file; empty where the line of the input is not a request"),
+        Column("state", "VARCHAR", "`queued`, `started`, `completed`, `failed` or `cancelled`"),
+        Column("queued_at", _TIME, "when it was read from the input"),
+        Column("started_at", _TIME, "when a worker took it; NULL before"),
+        Column("ended_at", _TIME, "when it was completed, failed or cancelled; NULL before"),
+        Column("wait_seconds", "DOUBLE", "from queued to started; NULL before"),
+        Column("seconds", "DOUBLE", "from started to the end; NULL before"),
+        Column("bytes", "BIGINT", "the size of the file; NULL unless completed"),
+        Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
+        Column("message", "VARCHAR", "the failure in one line; NULL unless failed"),
+        Column("attempts", "BIGINT", "how many attempts were started, those before a resume included"),
+        Column("trace_id", "VARCHAR", "the trace id of its story"),
+    ),
+)
+
+ATTEMPTS = View(
+    "attempts",
+    "One row for each attempt: one try of a request on the wire.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("number", "BIGINT", "the request's place in the input"),
+        Column("stream", "VARCHAR", "the name of the request's story"),
+        Column("resend_count", "INTEGER", "how many tries there were before this one"),
+        Column("server_address", "VARCHAR", "the host"),
+        Column("server_port", "INTEGER", "the port"),
+        Column("started_at", _TIME, "when the request was handed to the HTTP client"),
+        Column("status", "INTEGER", "the HTTP status; NULL without a response"),
+        Column("response_seconds", "DOUBLE", "from the start to status and headers; NULL without a response"),
+        Column("body_seconds", "DOUBLE", "from the response to the last byte; NULL without a whole body"),
+        Column("bytes", "BIGINT", "the size of the body; NULL without a whole body"),
+        Column("seconds", "DOUBLE", "from the start to the end; NULL while unfinished"),
+        Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
+        Column("message", "VARCHAR", "the failure in a few words; NULL unless failed"),
+        Column("state", "VARCHAR", "`completed` or `failed`; `unfinished`: in flight, cancelled or cut off by a crash"),
+    ),
+)
+
+SAMPLES = View(
+    "samples",
+    "One row for each time that memory and CPU were measured.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("time", _TIME, "when"),
+        Column(
+            "elapsed_seconds", "DOUBLE", "the run's own time then: since it began, without the pauses before a resume"
+        ),
+        Column("memory_bytes", "BIGINT", "the memory of all processes of the run together"),
+        Column("memory_kind", "VARCHAR", "what it is the sum of: `pss` (each shared page counted once) or `rss`"),
+        Column("cpu_seconds", "DOUBLE", "user and system time of all processes since the run, or its resume, began"),
+        Column("processes", "BIGINT", "how many processes there were"),
+    ),
+)
+
+VIEWS = (RUNS, REQUESTS, ATTEMPTS, SAMPLES, EVENTS)
