@@ -70,11 +70,11 @@ def demo(
     )
     with tempfile.TemporaryDirectory(prefix="eventflow-demo-") as work, start_origin(settings) as origin:
         summaries = list(_run_stages(chosen, origin, folder, Path(work), requests))
-    report = _report(folder, summaries, out)
     if json:
-        print_json({"stages": summaries, "report": report})
-    else:
-        _describe(summaries, report)
+        print_json({"stages": summaries, "report": _report(folder, summaries, out)})
+        return
+    _compare(summaries)
+    _suggest(_report(folder, summaries, out), summaries[-1].run)
 
 
 def _run_stages(stages: Iterable[str], origin: "Origin", store: Path, work: Path, requests: int) -> "Iterator[Summary]":
@@ -158,7 +158,7 @@ def _report(store: Path, summaries: "list[Summary]", out: Path) -> str | None:
     return None
 
 
-def _describe(summaries: "list[Summary]", report: str | None) -> None:
+def _compare(summaries: "list[Summary]") -> None:
     columns = ("stage", "time", "requests/s", "peak memory", "CPU", "processes", "completed", "failed")
     rows = [
         (
@@ -174,20 +174,24 @@ def _describe(summaries: "list[Summary]", report: str | None) -> None:
         for summary in summaries
     ]
     console = result_console()
-    console.print(
-        table(columns, rows, right=columns[1:], title="The same downloads, five ways" if len(rows) == 5 else "")
-    )
-    kinds = {summary.memory_kind.upper() for summary in summaries}
-    console.print(
-        f"Peak memory is the sum over all processes ({', '.join(sorted(kinds))}). Failures were asked for.", style="dim"
-    )
+    console.print()
+    console.print(table(columns, rows, right=columns[1:], title="The same downloads, in every stage"))
+    kinds = ", ".join(sorted({summary.memory_kind.upper() for summary in summaries}))
+    console.print(f"Peak memory is the sum over all processes ({kinds}). The failures were asked for.", style="dim")
+
+
+def _suggest(report: str | None, run: str) -> None:
+    console = result_console()
     if report:
         console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
-    last = summaries[-1].run
     console.print("\nNext:", markup=False)
-    for line in (
-        f"eventflow events {last} --stream request-0        # one request, step by step",
-        "eventflow sql \"SELECT error, count(*) AS n FROM requests WHERE state = 'failed' GROUP BY error\"",
-        "eventflow run loop --input urls.txt --out files/    # your own list, a URL a line",
+    for line, comment in (
+        (f"eventflow events {run} --stream request-0", "one request, step by step"),
+        (
+            "eventflow sql \"FROM requests SELECT error, count(*) WHERE state = 'failed' GROUP BY error\"",
+            "why some failed",
+        ),
+        ("eventflow run loop --input urls.txt --out files/", "your own list, one URL a line"),
     ):
         console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print(f"      {comment}", style="dim", markup=False, soft_wrap=True)

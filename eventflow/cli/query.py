@@ -1,10 +1,12 @@
 """`eventflow sql` and `eventflow report`: questions and pictures, from the log."""
 
+import contextlib
 import csv
 import sys
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,6 +14,10 @@ from eventflow.cli.options import StoreOption
 from eventflow.cli.output import print_json, print_table
 from eventflow.errors import UsageError, name_of
 from eventflow.log.runs import find_run, store_path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from eventflow.log.sql import Answer
 
 ROWS_SHOWN_MAX = 1_000
 
@@ -42,7 +48,9 @@ def sql(
 
     Example: eventflow sql "SELECT stage, seconds, completed FROM runs"
     """
-    from eventflow.log.sql import VIEWS, connect
+    from eventflow.log.sql import connect, write_parquet
+    from eventflow.log.sql import query as ask
+    from eventflow.log.views import VIEWS
 
     if views:
         rows = [(view.name, column.name, column.type, column.description) for view in VIEWS for column in view.columns]
@@ -54,16 +62,12 @@ def sql(
         query = sys.stdin.read()
     if form is Format.PARQUET and out is None:
         raise UsageError("parquet needs a file", "name it with --out FILE.parquet")
-    import duckdb
-
-    connection = connect(store_path(store))
-    try:
-        result = connection.sql(query)
-        if result is not None:
-            _print(result, form, out)
-    except duckdb.Error as problem:
-        first = str(problem).strip().splitlines()[0]
-        raise UsageError(f"the statement failed ({first})", "see the views with `eventflow sql --views`") from problem
+    folder = store_path(store)
+    if form is Format.PARQUET and out is not None:
+        write_parquet(folder, query, out)
+    else:
+        with contextlib.closing(connect(folder)) as connection:
+            _print(ask(connection, query), form)
 
 
 def report(
@@ -90,34 +94,23 @@ def report(
     sys.stdout.write(f"{written.absolute()}\n")
 
 
-def _print(result: Any, form: Format, out: Path | None) -> None:
-    columns = list(result.columns)
-    if form is Format.PARQUET:
-        result.write_parquet(str(out))
-        return
-    rows = result.fetchall()
+def _print(answer: "Answer", form: Format) -> None:
     if form is Format.JSON:
-        print_json([dict(zip(columns, map(_json_value, row), strict=True)) for row in rows])
+        print_json(list(answer.records()))
     elif form is Format.CSV:
         writer = csv.writer(sys.stdout)
-        writer.writerow(columns)
-        writer.writerows(rows)
+        writer.writerow(answer.columns)
+        writer.writerows(answer.rows())
     else:
-        shown = [[_text(value) for value in row] for row in rows[:ROWS_SHOWN_MAX]]
-        right = [name for name, kind in zip(columns, result.types, strict=True) if _is_number(str(kind))]
-        print_table(columns, shown, right=right)
-        if len(rows) > ROWS_SHOWN_MAX:
-            sys.stderr.write(f"{ROWS_SHOWN_MAX} of {len(rows)} rows shown: --format csv gives all\n")
+        rows = answer.rows()
+        shown = [[_text(value) for value in row] for row in islice(rows, ROWS_SHOWN_MAX)]
+        right = [name for name, kind in zip(answer.columns, answer.types, strict=True) if kind.startswith(_NUMBERS)]
+        print_table(answer.columns, shown, right=right)
+        if next(rows, None) is not None:
+            sys.stderr.write(f"only the first {ROWS_SHOWN_MAX} rows are shown: --format csv gives all\n")
 
 
-def _is_number(kind: str) -> bool:
-    return kind.startswith(
-        ("BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL", "UBIGINT", "SMALLINT", "TINYINT")
-    )
-
-
-def _json_value(value: object) -> object:
-    return value if value is None or isinstance(value, (bool, int, float, str, list, dict)) else str(value)
+_NUMBERS = ("BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL", "UBIGINT", "SMALLINT", "TINYINT")
 
 
 def _text(value: object) -> str:
