@@ -23,11 +23,12 @@ class Disk:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def lock(self, descriptor: int) -> None:
-        """Take the exclusive lock of an open file, which ends with the process.
+        """Take the exclusive lock of a file that this process made; it ends with the process.
 
-        BlockingIOError while another holds it.
+        Nobody else writes to such a file, but a reader may hold its lock for the microseconds in which it looks whether
+        anybody does: so this waits.
         """
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
 
     def write_all(self, descriptor: int, data: bytes) -> None:
         """Append all of `data`, normally in one system call."""

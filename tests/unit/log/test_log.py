@@ -4,6 +4,7 @@ Batches that count whole or not at all, a chain that nothing slips through, read
 """
 
 import errno
+import threading
 from pathlib import Path
 
 import pytest
@@ -263,3 +264,19 @@ def test_a_newer_format_is_refused_with_the_fix(run: RunFolder) -> None:
     path.write_text("{")
     with pytest.raises(StoreError, match="cannot be read"):
         run.info()
+
+
+def test_a_reader_that_looks_who_is_alive_never_makes_a_writer_fail(run: RunFolder) -> None:
+    """The reader's look takes the lock for a moment; a new writer waits for it."""
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            run.is_live()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    for number in range(100):
+        LogWriter(run.log, run.run, f"w{number}").close()
+    stop.set()
+    thread.join()
