@@ -25,6 +25,7 @@ from eventflow.recorder import Recorder, Span
 from eventflow.request import BadLine, Request, count_requests
 from eventflow.resume import Resumption
 from eventflow.source import again, copied, fingerprint, from_file, from_urls
+from eventflow.folder import Folder
 from eventflow.story import Interrupted
 from eventflow.vocabulary import (
     ProcessStarted,
@@ -88,6 +89,7 @@ def start(
         where = name_of(source) if source else "the command line"
         raise UsageError(f"there is no URL in {where}", "give one URL a line, for example https://example.org/a.txt")
     items = chain((first,), items)
+    Folder.open(Path(settings.out))  # before there is a run, so that a folder that cannot be used leaves none behind
     total = None
     if source and Path(source).is_file():
         size, modified = fingerprint(Path(source))
@@ -118,6 +120,7 @@ def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Sum
     except msgspec.ValidationError as problem:
         raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
     items = again(settings, folder.path, source)
+    Folder.open(Path(settings.out))
     resumption = Resumption(folder.log)
     listed = source or settings.source
     total = count_requests(listed) if listed else None
