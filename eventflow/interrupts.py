@@ -19,7 +19,7 @@ from eventflow import recorder, storing, story
 from eventflow.story import Interrupted
 
 _PROTECTED_FILES = frozenset(module.__file__ for module in (recorder, storing, story))
-_AGAIN_SECONDS = 0.01
+_AGAIN_SECONDS = 0.001
 _SIGNALS_MAX = 3
 
 

@@ -111,7 +111,7 @@ class RequestFailed(Payload, frozen=True, kw_only=True):
 
 
 class RequestCancelled(Payload, frozen=True, kw_only=True):
-    """The request was in flight when the run was interrupted. Nothing of it is left on disk."""
+    """The request was in flight when the run was interrupted. No temporary file of it is left."""
 
     TYPE: ClassVar[str] = "request.cancelled"
     seconds: float

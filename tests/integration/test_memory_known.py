@@ -115,7 +115,9 @@ class Program:
 def running(source: str, *arguments: str) -> Iterator[Program]:
     """The program, killed in the end."""
     command = [sys.executable, "-c", source, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    # A coverage tool inside the program would hold memory of its own in each of its processes.
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=bare) as process:
         try:
             yield Program(process)
         finally:
