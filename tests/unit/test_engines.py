@@ -14,10 +14,12 @@ import pytest
 from eventflow.engines.program import Programs, check_program
 from eventflow.engines.threads import run_in_threads
 from eventflow.errors import ProgramFailed, StoreError, UsageError
+from eventflow.interrupts import Interrupts
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.recorder import Recorder, Span
 from eventflow.request import Request
+from eventflow.story import Interrupted
 from eventflow.vocabulary import ProcessExited, StageStarted, decode_payload
 from eventflow.work import Settings, Work, fill_in
 
@@ -148,27 +150,29 @@ def test_threads_share_the_requests_out(work: Work) -> None:
     given: list[int] = []
 
     def body() -> None:
-        for queued in work.requests():
-            given.append(queued.request.number)
+        given.extend(queued.request.number for queued in work.requests())
 
     run_in_threads(work, body)
     assert sorted(given) == [0, 1, 2]
 
 
-def test_a_signal_is_never_raised_inside_the_recorder(run: RunFolder) -> None:
-    """Interrupted at random moments while it records as fast as it can, the log has no gap, no double and no half event."""
-    from eventflow.interrupts import Interrupts
-    from eventflow.story import Interrupted
+def record_until_interrupted(span: Span) -> None:
+    """Record as fast as it goes."""
+    with Interrupts(lambda: True):
+        while True:
+            span.record(StageStarted(stage="s", workers=1))
 
+
+def test_a_signal_is_never_raised_inside_the_recorder(run: RunFolder) -> None:
+    """Interrupted at random moments while it records as fast as it can, the log has no gap and nothing twice."""
     interrupted = 0
     with Recorder(run.log, run.run) as recorder:
         span = recorder.open_stream("request-0")
         for _ in range(20):
             timer = threading.Timer(0.004, os.kill, (os.getpid(), signal.SIGINT))
-            with pytest.raises(Interrupted), Interrupts(lambda: True):
-                timer.start()
-                while True:
-                    span.record(StageStarted(stage="s", workers=1))
+            timer.start()
+            with pytest.raises(Interrupted):
+                record_until_interrupted(span)
             interrupted += 1
             timer.join()
     events = list(read_events(run.log))
