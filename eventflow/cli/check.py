@@ -72,8 +72,7 @@ def _describe(folder: RunFolder, reports: list[SegmentReport]) -> None:
                 f"torn: {report.path}: the last {report.torn_bytes} bytes were never acknowledged and do not count; "
                 "nothing is lost\n"
             )
-    good = [report for report in reports if not report.damage]
-    events, size = sum(report.events for report in good), sum(report.bytes for report in good)
-    sys.stdout.write(
-        f"{folder.run}: {len(good)} of {len(reports)} segments good, {events} events, {format_size(size)}\n"
-    )
+    good = sum(not report.damage for report in reports)
+    events, size = sum(report.events for report in reports), sum(report.bytes for report in reports)
+    counted = f"{good} of {len(reports)} segments good, {events} good events, {format_size(size)}"
+    sys.stdout.write(f"{folder.run}: {counted}\n")
