@@ -1,6 +1,7 @@
 """The origin as a process of its own: `python -m eventflow.origin SETTINGS`, used by `eventflow.origin.launch`.
 
-It says its ports on standard output and ends when its standard input closes, so it never outlives the process that started it.
+It says its ports on standard output and ends when its standard input closes, so it never outlives the process that
+started it.
 """
 
 import asyncio

@@ -1,4 +1,6 @@
-"""The files' bytes: a pool of pseudo-random bytes from the seed, and for each file its own beginning and place in the pool.
+"""The files' bytes.
+
+A pool of pseudo-random bytes from the seed, and for each file its own beginning and place in the pool.
 
 The same function makes the bytes for the server, the manifest and the tests.
 """

@@ -18,7 +18,7 @@ class OriginStartFailed(StoreError):
     """The origin's process ended before it listened."""
 
     def __str__(self) -> str:
-        return "the embedded origin did not start: run `python -m eventflow.origin '{}'` to see why"
+        return "the embedded origin did not start: see its own message above, or try `eventflow origin`"
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -24,7 +24,10 @@ _LAST_MODIFIED = "Thu, 01 Jan 2026 00:00:00 GMT"
 
 
 class Site:
-    """What all connections share: the settings, how often each file was asked for, and the address where nothing listens."""
+    """What all connections share.
+
+    The settings, how often each file was asked for, and the address where nothing listens.
+    """
 
     def __init__(self, settings: OriginSettings) -> None:
         self.settings = settings
@@ -242,8 +245,13 @@ class Connection(asyncio.Protocol):
 
 
 _PHRASES = {
-    200: "OK", 204: "No Content", 206: "Partial Content", 404: "Not Found", 416: "Range Not Satisfiable",
-    500: "Internal Server Error", 503: "Service Unavailable",
+    200: "OK",
+    204: "No Content",
+    206: "Partial Content",
+    404: "Not Found",
+    416: "Range Not Satisfiable",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
 }
 
 
@@ -257,7 +265,10 @@ def _file_number(url: bytes, files: int) -> int | None:
 
 
 def _range(headers: dict[bytes, bytes], size: int, etag: str) -> tuple[int, int, int]:
-    """Start, end and status for a request (RFC 9110 §14): a single range, and only if If-Range names this very entity."""
+    """Start, end and status for a request (RFC 9110 §14).
+
+    A single range, and only if If-Range names this very entity.
+    """
     wanted = headers.get(b"range", b"").decode("latin-1")
     condition = headers.get(b"if-range", etag.encode()).decode("latin-1")
     if not wanted.startswith("bytes=") or "," in wanted or condition not in (etag, _LAST_MODIFIED):

@@ -1,7 +1,7 @@
 """What the origin serves and how badly: settings, and the pure functions that decide from them.
 
-Everything follows from the seed, the number of the file and the number of the try, so any client, at any concurrency and in any order, is
-treated alike.
+Everything follows from the seed, the number of the file and the number of the try, so any client, at any concurrency
+and in any order, is treated alike.
 """
 
 import math
