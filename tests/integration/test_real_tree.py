@@ -1,4 +1,4 @@
-"""Real files from a real server: nginx serves documents, packages and awkward names; `sha256sum` has the last word.
+"""Real files from a real server: nginx serves documents, packages and awkward names; `sha256sum` has the last word."""
 
 import contextlib
 import json
