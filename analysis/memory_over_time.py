@@ -1,0 +1,58 @@
+"""How much memory each run took, from its start to its end."""
+
+import sys
+from typing import TYPE_CHECKING
+
+from analysis.amounts import MIB
+from analysis.appearance import Chart, alt
+from analysis.labels import labelled, rows_per_run
+from analysis.program import main
+from analysis.shapes import across, line_per_run, run_tooltip, upward
+
+if TYPE_CHECKING:
+    import duckdb
+
+TITLE = "Memory over time"
+CAPTION = (
+    "All processes of a run together. Of a long run, the highest of several samples is shown, so that no peak is lost."
+)
+NOTHING = "No run has measured its memory."
+
+
+def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
+    """A line for each run that was sampled, or None if there is none."""
+    statement = """
+        WITH numbered AS (
+            SELECT
+                *,
+                row_number() OVER (PARTITION BY run ORDER BY elapsed_seconds) - 1 AS place,
+                count(*) OVER (PARTITION BY run) AS n
+            FROM samples
+        )
+        SELECT
+            run, arg_max(elapsed_seconds, memory_bytes) AS seconds, max(memory_bytes) / $mib AS mib,
+            arg_max(processes, memory_bytes) AS processes
+        FROM numbered
+        GROUP BY run, place // ((n + $rows_max - 1) // $rows_max)
+        ORDER BY run, seconds
+    """
+    labels, rows = labelled(connection, statement, {"mib": MIB, "rows_max": rows_per_run(connection)})
+    if not rows:
+        return None
+    tooltip = [
+        run_tooltip(),
+        alt.Tooltip("mib:Q", title="memory (MiB)", format=",.1~f"),
+        alt.Tooltip("processes:Q", title="processes"),
+        alt.Tooltip("seconds:Q", title="after (s)", format=",.3~f"),
+    ]
+    return line_per_run(
+        labels,
+        rows,
+        x=alt.X("seconds:Q", title="time since the start (seconds)", axis=across()),
+        y=alt.Y("mib:Q", title="memory (MiB)", scale=alt.Scale(zero=True), axis=upward(",.0f")),
+        tooltip=tooltip,
+    )
+
+
+if __name__ == "__main__":
+    main(sys.modules[__name__])

@@ -1,0 +1,112 @@
+"""Makes the pictures of the documents: a report in light and dark, and a terminal as a drawing.
+
+    python docs/make_screenshots.py REPORT.html -o docs/images/
+
+Needs Chromium and its driver (`apt install chromium chromium-driver`).
+"""
+
+import argparse
+import contextlib
+import io
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.support.wait import WebDriverWait
+
+CHROMIUM = "/usr/bin/chromium"
+DRIVER = "/usr/bin/chromedriver"
+WIDTH_PIXELS = 1280
+SECONDS_MAX = 30
+OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--force-color-profile=srgb",
+)
+
+
+@contextlib.contextmanager
+def browser(
+    *, chromium: str = CHROMIUM, driver: str = DRIVER, logs: dict[str, str] | None = None
+) -> Iterator[webdriver.Chrome]:
+    """A Chromium without a window and with a profile of its own. `logs` are what it keeps, as `goog:loggingPrefs`."""
+    with tempfile.TemporaryDirectory(prefix="eventflow-chromium-", ignore_cleanup_errors=True) as profile:
+        options = Options()
+        options.binary_location = chromium
+        for option in (*OPTIONS, f"--user-data-dir={profile}"):
+            options.add_argument(option)
+        options.set_capability("goog:loggingPrefs", logs or {})
+        chrome = webdriver.Chrome(options=options, service=Service(driver))
+        try:
+            yield chrome
+        finally:
+            chrome.quit()
+
+
+def set_scheme(chrome: webdriver.Chrome, scheme: str) -> None:
+    """Let pages believe that the person prefers `light` or `dark`."""
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+def set_width(chrome: webdriver.Chrome, width: int, height: int = 900) -> None:
+    """Give pages this much room, in pixels."""
+    size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def wait_drawn(chrome: webdriver.Chrome, scheme: str) -> None:
+    """Return when all charts of a report are drawn in that scheme."""
+    WebDriverWait(chrome, SECONDS_MAX, poll_frequency=0.05).until(
+        lambda page: page.execute_script("return document.documentElement.dataset.drawn") == scheme
+    )
+
+
+def picture(chrome: webdriver.Chrome, report: Path, scheme: str, out: Path, width: int = WIDTH_PIXELS) -> Path:
+    """A picture of the whole page as PNG."""
+    set_scheme(chrome, scheme)
+    set_width(chrome, width)
+    chrome.get(report.absolute().as_uri())
+    wait_drawn(chrome, scheme)
+    height = chrome.execute_script("return document.documentElement.scrollHeight")
+    set_width(chrome, width, height)
+    out.write_bytes(chrome.get_screenshot_as_png())
+    return out
+
+
+def terminal_picture(output: str, title: str, out: Path, columns: int = 110) -> Path:
+    """What a command printed, colours and all (ANSI escapes), as a terminal drawn in SVG."""
+    console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
+    console.print(Text.from_ansi(output), soft_wrap=True)
+    out.write_text(console.export_svg(title=title), encoding="utf-8")
+    return out
+
+
+def main() -> None:
+    """Write report-light.png and report-dark.png."""
+    parser = argparse.ArgumentParser(description="Take pictures of a report, in light and dark.")
+    parser.add_argument("report", type=Path, help="the HTML file that `eventflow report` wrote")
+    parser.add_argument("-o", "--out", type=Path, default=Path("docs/images"), help="the folder for the pictures")
+    parser.add_argument("--width", type=int, default=WIDTH_PIXELS, help="the width of the page, in pixels")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    with browser() as chrome:
+        for scheme in ("light", "dark"):
+            made = picture(chrome, given.report, scheme, given.out / f"report-{scheme}.png", given.width)
+            sys.stdout.write(f"{made}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+import functools
+import importlib
+import itertools
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.appearance import LADDER, LIGHT
+from analysis.labels import ROWS_MAX, label_runs
+from analysis.program import main
+from analysis.report import CHARTS
+from analysis.request_durations import log_ticks
+from eventflow.log.runs import list_runs
+from eventflow.log.sql import connect
+from tests.asking import ask, one
+from tests.synthetic_log import PROFILES, resume_run, write_ladder, write_run
+
+HOSTILE = "https://h/{}</script><script>alert(1)</script><!--&\u2028'\""
+UNITS = re.compile(r"seconds|MiB|requests")
+
+each_chart = pytest.mark.parametrize("name", CHARTS)
+
+
+@functools.cache
+def specification(store: Path, name: str) -> dict[str, Any] | None:
+    """The Vega-Lite specification of a chart over all runs of a store; Altair has checked it against the schema."""
+    with closing(connect(store)) as connection:
+        chart = importlib.import_module(f"analysis.{name}").chart(connection)
+    return None if chart is None else chart.to_dict()
+
+
+def rows(store: Path, name: str) -> list[dict[str, Any]]:
+    """The rows that a chart embeds."""
+    found = specification(store, name)
+    assert found is not None
+    (values,) = found["datasets"].values()
+    return list(values)
+
+
+def nodes(value: Any) -> list[dict[str, Any]]:
+    """Every object in a specification."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+    return [*([value] if isinstance(value, dict) else []), *itertools.chain.from_iterable(map(nodes, inner))]
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with one run of each stage."""
+    store = tmp_path_factory.mktemp("ladder") / "store"
+    write_ladder(store)
+    return store
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a run of many requests and samples, and small ones beside it."""
+    store = tmp_path_factory.mktemp("large") / "store"
+    for seed, requests in enumerate((4000, 300, 300, 300)):
+        write_run(store, "serial", requests=requests, seed=seed, failure_share=0.1)
+    return store
+
+
+class TestCharts:
+    @each_chart
+    def test_every_run_is_shown(self, ladder: Path, name: str) -> None:
+        """Each chart shows every run, by its stage, in the order of the ladder and in the stage's colour."""
+        found = specification(ladder, name)
+        assert {row["label"] for row in rows(ladder, name)} == set(PROFILES)
+        colour = next(node["color"] for node in nodes(found) if "scale" in node.get("color", {}))
+        assert colour["scale"] == {"domain": list(PROFILES), "range": [LIGHT[stage] for stage in PROFILES]}
+
+    @each_chart
+    def test_axes_have_units(self, ladder: Path, name: str) -> None:
+        """Every axis of amounts says what it counts, in which unit."""
+        axes = [node[axis] for node in nodes(specification(ladder, name)) for axis in ("x", "y") if axis in node]
+        amounts = [axis for axis in axes if isinstance(axis, dict) and axis.get("type") == "quantitative"]
+        assert amounts
+        assert all(UNITS.search(axis["title"]) for axis in amounts)
+
+    @each_chart
+    def test_little_is_embedded(self, large: Path, name: str) -> None:
+        """However many requests, samples and runs there are, a chart embeds few rows."""
+        assert len(rows(large, name)) <= ROWS_MAX + 10
+
+    @each_chart
+    def test_nothing_to_show(self, store: Path, name: str) -> None:
+        """Without a run there is no chart, and the module has a sentence to say so."""
+        assert specification(store, name) is None
+        assert importlib.import_module(f"analysis.{name}").NOTHING.endswith(".")
+
+    def test_progress_counts_up(self, ladder: Path) -> None:
+        """Progress begins with nothing at 0 s and ends with all that is completed, when that was."""
+        found = rows(ladder, "progress_over_time")
+        for stage, completed, seconds in ask(ladder, "SELECT stage, completed, seconds FROM runs"):
+            line = [(row["seconds"], row["completed"]) for row in found if row["stage"] == stage]
+            assert line == sorted(line)
+            assert line[0] == (0, 0)
+            assert line[-1][1] == completed
+            assert line[-1][0] <= seconds + 1e-5
+
+    def test_memory_keeps_the_peak(self, large: Path) -> None:
+        """However many samples share a point, the highest of all is shown."""
+        found = rows(large, "memory_over_time")
+        assert one(large, "SELECT count(*) FROM samples") > 2 * len(found)
+        assert max(row["mib"] for row in found) == one(large, "SELECT max(memory_bytes) / 1048576 FROM samples")
+
+    def test_durations_are_a_distribution(self, ladder: Path) -> None:
+        """The line of durations goes from the shortest request to the longest, through the median."""
+        found = [row for row in rows(ladder, "request_durations") if row["stage"] == "loop"]
+        assert [row["share"] for row in found] == sorted(row["share"] for row in found)
+        assert [row["seconds"] for row in found] == sorted(row["seconds"] for row in found)
+        columns = "min(seconds), quantile_disc(seconds, 0.5), max(seconds)"
+        ((least, median, most),) = ask(
+            ladder, f"SELECT {columns} FROM requests WHERE stage = 'loop' AND state = 'completed'"
+        )
+        assert (found[0]["seconds"], found[-1]["seconds"]) == (least, most)
+        near = min(found, key=lambda row: abs(row["share"] - 0.5))
+        assert near["seconds"] == pytest.approx(median, rel=0.05)
+
+    def test_failures_add_up(self, ladder: Path) -> None:
+        """The pieces of the bars together are the requests that failed."""
+        found = rows(ladder, "failures_by_cause")
+        assert sum(row["requests"] for row in found) == one(ladder, "SELECT sum(failed) FROM runs")
+
+    def test_a_pause_is_no_progress(self, store: Path) -> None:
+        """The hour between a run and its resume is on no time axis."""
+        resume_run(write_run(store, "threads", stop_seconds=0.2))
+        for name in ("progress_over_time", "memory_over_time"):
+            assert max(row["seconds"] for row in rows(store, name)) < 2
+
+    def test_unfinished_runs_say_so(self, store: Path) -> None:
+        """The bar of a run that did not come to its end says what became of it."""
+        write_run(store, "threads", stop_seconds=0.2)
+        (row,) = rows(store, "time_per_stage")
+        assert row["text"].endswith(" s · interrupted")
+
+    @pytest.mark.parametrize(("low", "high"), [(0.015, 0.3), (1e-6, 1e3), (0.0101, 0.0102), (5.0, 5.0)])
+    def test_a_logarithmic_axis_has_labels(self, low: float, high: float) -> None:
+        """There is at least one label, and all are on the axis."""
+        ticks = log_ticks(low, high)
+        assert ticks
+        assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+class TestLabels:
+    def test_stages_in_the_order_of_the_ladder(self) -> None:
+        """Known stages come in the ladder's order, unknown ones after them."""
+        runs = [(f"r-{stage}", stage) for stage in sorted({*LADDER, "mine", "an own one"})]
+        assert [label.text for label in label_runs(runs)] == [*LADDER, "an own one", "mine"]
+
+    def test_runs_of_one_stage_are_told_apart(self) -> None:
+        """Runs of one stage have labels and dashes of their own, even if their names end alike."""
+        runs = [("20260101-000000-aaaa", "loop"), ("20260101-000001-bbbb", "loop"), ("20260102-000000-aaaa", "loop")]
+        found = label_runs(runs)
+        assert [label.text for label in found] == [
+            "loop 20260101-000000-aaaa",
+            "loop bbbb",
+            "loop 20260102-000000-aaaa",
+        ]
+        assert len({label.dash for label in found}) == 3
+
+
+class TestProgram:
+    @pytest.mark.parametrize(
+        ("ending", "start"), [(".html", b"<!DOCTYPE html>"), (".png", b"\x89PNG"), (".svg", b"<svg")]
+    )
+    def test_it_writes_what_the_name_says(self, ladder: Path, tmp_path: Path, ending: str, start: bytes) -> None:
+        """A chart's module writes a page, a picture or a drawing."""
+        out = tmp_path / f"chart{ending}"
+        module = importlib.import_module("analysis.failures_by_cause")
+        main(module, [*(run.run for run in list_runs(ladder)), "--store", str(ladder), "-o", str(out)])
+        assert out.read_bytes().startswith(start)
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["latest", "-o", "a.gif"], "'.gif'"),
+            (["nobody"], "no run 'nobody'"),
+            (["latest", "-o", "nowhere/a.html"], "nowhere"),
+            (["latest", "--store", "none"], "no run"),
+        ],
+    )
+    def test_mistakes_are_explained(
+        self, ladder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+        arguments: list[str], message: str,
+    ) -> None:  # fmt: skip
+        """What cannot be done ends with status 2 and one line on standard error."""
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(SystemExit) as ended:
+            main(importlib.import_module("analysis.time_per_stage"), ["--store", str(ladder), *arguments])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1
