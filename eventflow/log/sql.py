@@ -235,6 +235,7 @@ def _lines_in_place(paths: Sequence[str]) -> str:
         "header": "false",
         "auto_detect": "false",
         "max_line_size": 2 * LINE_BYTES_MAX,
+        "buffer_size": 8 * LINE_BYTES_MAX,  # for each thread; DuckDB's choice takes 70 MB more and is no faster
     }
     arguments = ", ".join(
         [f"[{', '.join(map(_quoted, paths))}]", *(f"{name} = {value}" for name, value in options.items())]
