@@ -1,6 +1,7 @@
 """Download and process many things; every step is an immutable event in one log.
 
-The names here are what a program of yours needs to record its own work and to read what was recorded; everything else is private.
+The names here are what a program of yours needs to record its own work and to read what was recorded; everything else
+is private.
 
 >>> import tempfile, pathlib
 >>> from eventflow import Payload, Recorder, create_run, read_events, record

@@ -1,6 +1,7 @@
 """From what an HTTP client or the disk raised to one of our errors: a table, no state.
 
-Each cause has its own error type, with the URL, what happened and what to do; a library's exception never reaches an event.
+Each cause has its own error type, with the URL, what happened and what to do; a library's exception never reaches an
+event.
 """
 
 import errno

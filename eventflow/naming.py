@@ -1,144 +1,219 @@
-"""The names of files: safe on every disk, and never the same for two requests. Pure.
+"""Naming: which file a request is stored in, decided before anything is fetched.
+
+Between the input, which may be written by a stranger, and the output folder. The forces: a name must not lead out of
+the folder, must work on the disks that people have (Windows' rules, case-insensitive and normalising ones), and two
+requests must never write one file, also when a run is resumed: so a name follows from the input alone, not from what is
+on the disk.
 
 Invariants:
-    a name is relative, stays below the output folder, and has no component that a disk would refuse or take for something else;
-    the same input gives the same names, also on a resume;
-    two requests never get one name, nor names that a case-insensitive or normalising disk takes for one.
+    no two names that one `Names` gives are the same on any disk, and none is a folder of another;
+    every name passes `name_problem`; `safe_name` of anything does, and changes nothing that is safe already;
+    the same requests in the same order get the same names.
 """
 
 import re
-import unicodedata
+from collections.abc import Iterator
 from hashlib import blake2b
-from urllib.parse import unquote_to_bytes, urlsplit
+from unicodedata import normalize
+from urllib.parse import unquote
 
 from eventflow.errors import InvalidRequest, name_of
+from eventflow.redaction import redact_command, redact_url
 
 PART_SUFFIX = ".eventflow-part"
-COMPONENT_BYTES_MAX = 255
-NAME_BYTES_MAX = 1024
+NAME_BYTES_MAX = 255
+PATH_BYTES_MAX = 1024
+
 _INDEX = "index.html"
-_RESERVED = frozenset(
-    {"con", "prn", "aux", "nul", "conin$", "conout$"} | {f"{port}{number}" for port in ("com", "lpt") for number in "0123456789¹²³"}
+_STORE_FOLDER = ".eventflow"  # the default store: a list must not be able to overwrite a log
+# Windows, "Naming Files, Paths, and Namespaces": with any extension, and with the superscript digits too.
+_DEVICES = frozenset(
+    ["CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"]
+    + [f"{port}{digit}" for port in ("COM", "LPT") for digit in "0123456789¹²³"]
 )
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\ud800-\udfff]')
+# Control characters, line separators, the marks that change the direction of text (they make `exe.txt` of `txt.exe`),
+# lone surrogates.
+_CONTROLS = "\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+_CONTROL = re.compile(f"[{_CONTROLS}]")
+_UNSAFE = re.compile(f'[{_CONTROLS}/\\\\<>:"|?*\u200b\u200e\u200f\ufeff]')
+_DRIVE = re.compile(r"[A-Za-z]:(?:/|\Z)")
+_PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*([^?#]*)")
+_EXTENSION = re.compile(r"(?:\.tar)?\.[^.\s]{1,16}\Z")
+# Code points that HFS+ does not see when it compares names (git's CVE-2014-9390).
+_IGNORED = dict.fromkeys([*range(0x200C, 0x2010), *range(0x202A, 0x202F), *range(0x206A, 0x2070), 0xFEFF])
 
 
 def name_from_url(url: str) -> str:
-    """The name that a URL suggests: the last segment of its path, decoded and made safe; `index.html` where there is none.
+    """The file name that a URL suggests: its last path segment, decoded once and made safe, or else `index.html`.
 
-    >>> name_from_url("https://example.org/a/b%20c.txt?x=1"), name_from_url("https://example.org/")
-    ('b c.txt', 'index.html')
+    Never raises, and a secret that stands in the path as a parameter (`a.txt;token=1`) is not part of the name.
+
+    >>> name_from_url("https://example.org/a/caf%C3%A9.txt?page=2"), name_from_url("https://example.org/a/")
+    ('café.txt', 'index.html')
     """
-    try:
-        segment = urlsplit(url).path.rsplit("/", 1)[-1]
-    except ValueError:
-        segment = ""
-    return safe_name(unquote_to_bytes(segment).decode("utf-8", "replace")) if segment else _INDEX
+    path = _PATH.match(url)
+    segment = (path[1] if path else url).rpartition("/")[2]
+    if ";" in segment:
+        segment = redact_url(segment)
+    if "%" in segment:
+        segment = unquote(segment, errors="replace")
+    return _INDEX if segment in ("", ".", "..") else safe_name(segment)
 
 
 def safe_name(text: str) -> str:
-    """One path component, as close to `text` as is safe."""
-    name = _UNSAFE.sub("_", unicodedata.normalize("NFC", text)).rstrip(". ").lstrip(" ")
-    if not name.strip("."):
-        return _INDEX if not name else "_" * len(name)
-    if _is_reserved(name) or name.endswith(PART_SUFFIX):
-        name = f"_{name}" if _is_reserved(name) else f"{name}_"
-    return _shorten(name, COMPONENT_BYTES_MAX)
+    """A file name as near to the text as is safe everywhere: no folder, at most 255 bytes of UTF-8, not hidden.
+
+    >>> safe_name("../nul.txt"), safe_name("what?.tar.gz"), safe_name("")
+    ('_._nul.txt', 'what_.tar.gz', '_')
+    """
+    name = _UNSAFE.sub("_", text).strip(" ").rstrip(" .") or "_"
+    if name.startswith("."):
+        name = f"_{name[1:]}"
+    if _is_device(name):
+        name = f"_{name}"
+    if not name.isascii() or len(name) > NAME_BYTES_MAX:
+        name = _fitted(*_split(name), NAME_BYTES_MAX)
+    return f"{name[:-1]}_" if _folded(name).endswith(PART_SUFFIX) else name
 
 
-def check_name(name: str) -> str | None:
-    """What is wrong with a name that a list gives, None if nothing is. It may have folders: `a/b/c.txt`."""
-    if len(name.encode("utf-8", "surrogatepass")) > NAME_BYTES_MAX:
-        return f"longer than {NAME_BYTES_MAX} bytes"
-    if name.startswith("/"):
-        return "an absolute path"
-    for component in name.split("/"):
-        if problem := _check_component(component):
-            return problem
-    return None
+def name_problem(name: str) -> str | None:
+    """Why a relative name, with or without folders, cannot be a file's; None when it can.
+
+    >>> name_problem("a/b.txt"), name_problem("../b.txt")
+    (None, 'leads out of the output folder')
+    """
+    if _CONTROL.search(name):
+        return "has a control character"
+    if len(name.encode()) > PATH_BYTES_MAX:
+        return f"is longer than {PATH_BYTES_MAX} bytes"
+    if name.startswith("/") or _DRIVE.match(name):
+        return "is absolute"
+    if "\\" in name:
+        return "has a backslash"
+    return next(filter(None, map(_component_problem, name.split("/"))), None)
 
 
 class Names:
-    """Gives each request of a run its name, in the order of the input. About 100 bytes a request."""
+    """Gives each request of one input its own file. Ask in the order of the input, from one thread at a time.
 
-    def __init__(self) -> None:
+    Memory: 8 bytes of BLAKE2b for each file and each folder, 80 to 100 bytes in Python's set. Should two of a million
+    names have the same 8 bytes (1 in 40 million), one of them only gets a suffix that it did not need.
+
+    Args:
+        ignore_case: take two names that differ in case or normal form for one, as the disks of macOS and Windows do.
+    """
+
+    def __init__(self, *, ignore_case: bool = True) -> None:
+        self._key = _caseless_key if ignore_case else _exact_key
         self._files: set[bytes] = set()
         self._folders: set[bytes] = set()
 
     def take(self, number: int, wanted: str | None, url: str) -> str:
-        """The name of request `number`: the one that the list gives, else from the URL, with the number where that is taken.
+        """The name of request `number`, relative to the output folder: the wanted one, or what the URL suggests.
+
+        If another request has it, or has it as a folder, the request's number tells them
+        apart: `stem~<number>.extension`.
 
         Raises:
-            InvalidRequest: the list's name is not safe.
+            InvalidRequest: the wanted name is not safe; nothing is taken.
         """
         if wanted:
-            if problem := check_name(wanted):
-                raise InvalidRequest(name_of(wanted), f"not a safe name for a file ({problem})")
-            name = wanted
-        else:
-            name = name_from_url(url)
-        attempt = 0
-        candidate = name
-        while not self._is_free(candidate):
-            candidate = _with_suffix(name, f"~{number}" if attempt == 0 else f"~{number}-{attempt}")
-            attempt += 1
-        self._files.add(_key(candidate))
-        self._folders.update(_folder_keys(candidate))
-        return candidate
+            problem = name_problem(wanted)
+            if problem:
+                # It may be another URL: some lists give mirrors in the second field.
+                shown = redact_command([wanted])[0]
+                raise InvalidRequest(redact_url(url), f"the name {name_of(shown)} {problem}")
+        name = wanted or name_from_url(url)
+        if "/" in name:
+            return self._take_in_folder(number, name, url)
+        key = self._key(name)
+        if key in self._files or key in self._folders:
+            name, key = self._first_free("", name, number)
+        self._files.add(key)
+        return name
 
-    def _is_free(self, name: str) -> bool:
-        key = _key(name)
-        return key not in self._files and key not in self._folders and self._files.isdisjoint(_folder_keys(name))
+    def _take_in_folder(self, number: int, name: str, url: str) -> str:
+        *parents, last = name.split("/")
+        folder, folder_keys = "", []
+        for parent in parents:
+            path = f"{folder}{parent}"
+            if self._key(path) in self._files:
+                others = _alternatives(folder, parent, number)
+                path = next(path for path in others if self._key(path) not in self._files)
+            folder_keys.append(self._key(path))
+            folder = f"{path}/"
+        name, key = self._first_free(folder, last, number)
+        if len(name.encode()) > PATH_BYTES_MAX:
+            raise InvalidRequest(redact_url(url), f"the name {name_of(name)} is taken, and too long to be told apart")
+        self._folders.update(folder_keys)
+        self._files.add(key)
+        return name
+
+    def _first_free(self, folder: str, last: str, number: int) -> tuple[str, bytes]:
+        # It ends: the alternatives differ, and each that is taken was taken by another request.
+        for path in _alternatives(folder, last, number, plain=True):
+            key = self._key(path)
+            if key not in self._files and key not in self._folders:
+                return path, key
+        raise AssertionError
 
 
-def _check_component(component: str) -> str | None:
-    if component in ("", ".", ".."):
-        return "'..' leaves the output folder" if component == ".." else "an empty or '.' folder in it"
-    if _UNSAFE.search(component):
-        return "a character in it that disks refuse"
-    if component != component.rstrip(". "):
-        return "a dot or a space at an end"
-    if _is_reserved(component):
-        return "a reserved name"
-    if component.endswith(PART_SUFFIX):
-        return f"{PART_SUFFIX} is for temporary files"
-    if len(component.encode()) > COMPONENT_BYTES_MAX:
-        return f"longer than {COMPONENT_BYTES_MAX} bytes"
+def _alternatives(folder: str, name: str, number: int, *, plain: bool = False) -> Iterator[str]:
+    """`name`, `stem~7.ext`, `stem~7~2.ext`, `stem~7~3.ext` …, each cut to 255 bytes, in the folder."""
+    if plain:
+        yield folder + name
+    stem, extension = _split(name)
+    tail, again = f"~{number}", 1
+    while True:
+        yield folder + _fitted(stem, tail + extension, NAME_BYTES_MAX)
+        again += 1
+        tail = f"~{number}~{again}"
+
+
+def _exact_key(name: str) -> bytes:
+    return blake2b(name.encode(), digest_size=8).digest()
+
+
+def _caseless_key(name: str) -> bytes:
+    """The same for two names that some disk takes for one: canonical caseless matching (Unicode §3.13, D145)."""
+    return _exact_key(name.lower() if name.isascii() else _folded(name))
+
+
+def _folded(name: str) -> str:
+    return normalize("NFC", normalize("NFD", name.translate(_IGNORED)).casefold())
+
+
+def _component_problem(name: str) -> str | None:
+    if name == "":
+        return "has an empty part"
+    if name in (".", ".."):
+        return "leads out of the output folder"
+    if name[-1] in " .":
+        return "has a part that ends in a dot or a space, which Windows drops"
+    if len(name.encode()) > NAME_BYTES_MAX:
+        return f"has a part longer than {NAME_BYTES_MAX} bytes"
+    if _is_device(name):
+        return "is a device on Windows"
+    folded = _folded(name)
+    if folded.endswith(PART_SUFFIX) or folded == _STORE_FOLDER:
+        return "is reserved for eventflow's own files"
     return None
 
 
-def _is_reserved(component: str) -> bool:
-    return component.split(".", 1)[0].rstrip(" ").lower() in _RESERVED
+def _is_device(name: str) -> bool:
+    return name.partition(".")[0].rstrip(" ").upper() in _DEVICES
 
 
-def _shorten(name: str, limit: int) -> str:
-    """Cut the stem at a character, and keep the extension if it is a short one."""
-    if len(name.encode()) <= limit:
-        return name
-    stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension.encode()) > 20:
-        stem, dot, extension = name, "", ""
-    room = limit - len((dot + extension).encode())
-    return stem.encode()[:room].decode(errors="ignore").rstrip(". ") + dot + extension
+def _split(name: str) -> tuple[str, str]:
+    """Stem and extension (`.tar.gz` is one), the dot with the extension; a hidden file's name is all stem."""
+    extension = _EXTENSION.search(name, 1)
+    return (name[: extension.start()], extension[0]) if extension else (name, "")
 
 
-def _with_suffix(name: str, suffix: str) -> str:
-    folder, slash, last = name.rpartition("/")
-    stem, dot, extension = last.rpartition(".")
-    if not stem:
-        stem, dot, extension = last, "", ""
-    room = COMPONENT_BYTES_MAX - len((suffix + dot + extension).encode())
-    if room < 1:
-        return _with_suffix(folder + slash + last.replace(".", "_"), suffix)
-    return folder + slash + stem.encode()[:room].decode(errors="ignore") + suffix + dot + extension
-
-
-def _key(name: str) -> bytes:
-    """What makes two names one on some disk, in eight bytes."""
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
-    return blake2b(folded.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def _folder_keys(name: str) -> list[bytes]:
-    parts = name.split("/")[:-1]
-    return [_key("/".join(parts[: count + 1])) for count in range(len(parts))]
+def _fitted(stem: str, tail: str, bytes_max: int) -> str:
+    """Stem and tail, the stem cut at a character's boundary so that both have at most `bytes_max` bytes."""
+    room = bytes_max - len(tail.encode())
+    encoded = stem.encode()
+    if len(encoded) > room:
+        stem = encoded[:room].decode(errors="ignore")
+    return f"{stem}{tail}" if tail else stem.rstrip(" .")

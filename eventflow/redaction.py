@@ -1,12 +1,12 @@
 """Redaction: URLs and commands as they may be shown, logged and stored.
 
-Everything that a person gave us passes through here before it reaches an event, a message or a file. The forces: a list of downloads is
-full of presigned URLs and `user:password@`, many of them mistyped, and an event is kept for ever. So when in doubt, what may be a secret
-goes, although a harmless word is lost with it.
+Everything that a person gave us passes through here before it reaches an event, a message or a file. The forces: a list
+of downloads is full of presigned URLs and `user:password@`, many of them mistyped, and an event is kept for ever. So
+when in doubt, what may be a secret goes, although a harmless word is lost with it.
 
 Invariants:
     nothing here raises, whatever the text; the time is linear in its length;
-    two URLs that differ only in a secret have the same redacted URL; redacting twice changes nothing more.
+    two URLs that differ only in a secret have the same redacted URL.
 """
 
 import re
@@ -16,9 +16,10 @@ from urllib.parse import unquote
 
 REDACTED = "REDACTED"
 
-# OpenTelemetry's list (semantic conventions, `url.full`: X-Amz-Signature, X-Amz-Credential, X-Amz-Security-Token, AWSAccessKeyId, Signature,
-# sig, X-Goog-Signature) and what is commonly secret beside it, compared without case and punctuation. `code` is not in it: an OAuth code is
-# spent within a minute, while lists of country, product and error codes are common. Page and continuation tokens grant nothing.
+# OpenTelemetry's list (semantic conventions, `url.full`: X-Amz-Signature, X-Amz-Credential, X-Amz-Security-Token,
+# AWSAccessKeyId, Signature, sig, X-Goog-Signature) and what is commonly secret beside it, compared without case and
+# punctuation. `code` is not in it: an OAuth code is spent within a minute, while lists of country, product and error
+# codes are common. Page and continuation tokens grant nothing.
 _SECRET_NAME = re.compile(
     r"sig|key|auth|pass|pwd|jwt|cookie|setcookie"
     r"|.*(?:secret|password|passwd|passphrase|signature|credentials?|authorization|sessionid|sessid|oauth"
@@ -26,28 +27,31 @@ _SECRET_NAME = re.compile(
 )
 _PUNCTUATION = re.compile(r"[^a-z0-9]+")
 _PLAIN = re.compile(r"[^@?#;]*")
-_SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:)?[/\\]{2,}")
+_SCHEME = re.compile(r"\s*(?:[A-Za-z][A-Za-z0-9+.-]*:[/\\]+|[/\\]{2,})")
 _SLASHES = re.compile(r"[/\\]{2,}")
 _AUTHORITY = re.compile(r"[^/\\?#]*")
 _PATH = re.compile(r"[^?#]*")
 _HOST_AND_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
-_PARAMETER = re.compile(r"[?;&]([^=?;&]*)=")
+_PARAMETER = re.compile(r"[?;&]([^=?;&]*)=([^?;]*)")
 _NESTED_MAX = 3
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 _SEPARATOR = re.compile(r"[=:]")
 _NAME_BEFORE = re.compile(r"([\w.\[\]-]+)[\"']?\s*\Z")
-_NAME_WINDOW = 64
-_BEARER = re.compile(r"\bbearer\s+", re.IGNORECASE)
+_NAME_WINDOW = 64  # characters; a longer name is known by its end, which keeps time and the cache small
+_BEARER = re.compile(r"\bbearer(?=\s)", re.IGNORECASE)
 _LOGIN = re.compile(r"[^\s/:@=]+:[^\s/@]+@")
 _LOGIN_OPTIONS = ("-u", "-U", "--user", "--proxy-user")
+_LOGIN_OPTION = re.compile(r"(-[uU]|--user=|--proxy-user=)[^:]*:")
 _SCHEME_LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+.-"
 
 
 def redact_url(url: str) -> str:
-    """The URL without its secrets: credentials and secret parameters say `REDACTED`, the fragment is gone. Never raises.
+    """The URL without its secrets: credentials and secret parameters say `REDACTED`, the fragment is gone.
 
-    Credentials are what every client takes for them (the authority up to its last `@`), and also what can only be meant as such in a URL
-    that is malformed: a raw `@` or `/` in a password, a missing scheme. URLs inside the URL are treated alike.
+    Never raises. Credentials are what every client takes for them (the authority up to its last `@`), and also what can
+    only be meant as such in a malformed URL: a raw `@` or `/` in a password, a missing scheme. URLs inside the URL are
+    treated alike.
 
     >>> redact_url("https://me:p@ss@example.org/a?X-Amz-Signature=1f2e&page=2#top")
     'https://REDACTED:REDACTED@example.org/a?X-Amz-Signature=REDACTED&page=2'
@@ -67,8 +71,8 @@ def has_secrets(url: str) -> bool:
 def redact_command(argv: Sequence[str]) -> tuple[str, ...]:
     """An argument list as it may be recorded: URLs are redacted, and so is what follows a name that looks secret.
 
-    An argument that holds `name=` or `name:` keeps what stands before the value and loses the rest; an option of such a name hides the
-    argument after it. Never raises.
+    An argument that holds `name=` or `name:` keeps what stands before the value and loses the rest; an option of such a
+    name hides the argument after it. Never raises.
 
     >>> redact_command(["curl", "-H", "Authorization: Bearer x", "--token", "y", "http://me:z@h/"])
     ('curl', '-H', 'Authorization: REDACTED', '--token', 'REDACTED', 'http://REDACTED:REDACTED@h/')
@@ -90,34 +94,38 @@ def _is_secret(name: str) -> bool:
 def _redact(url: str, nested: int) -> str:
     if _PLAIN.fullmatch(url):
         return url
-    scheme = _SCHEME.match(url)
-    start = scheme.end() if scheme else 0
-    url = _redact_login(url, start)
-    # A URL inside a URL (an archive's, a proxy's, a doubled scheme) begins with slashes too.
-    while (slashes := _SLASHES.search(url, start)) and url.find("@", slashes.end()) >= 0:
-        start = slashes.end()
-        url = _redact_login(url, start)
-    return _redact_parameters(url.partition("#")[0], nested)
+    return _redact_parameters(_redact_logins(url).partition("#")[0], nested)
 
 
-def _redact_login(url: str, start: int) -> str:
-    """Redact the credentials of the authority that begins at `start`.
+def _redact_logins(url: str) -> str:
+    """Redact the credentials of the URL, and of URLs inside it (an archive's, a proxy's, a doubled scheme)."""
+    last = url.rfind("@")
+    start = _end(_SCHEME, url, 0)
+    pieces, done = [], 0
+    while start < last:
+        end = _login_end(url, start)
+        if end > start:
+            pieces += [url[done:start], f"{REDACTED}:{REDACTED}" if url.find(":", start, end) >= 0 else REDACTED]
+            done = end
+        slashes = _SLASHES.search(url, end)
+        start = slashes.end() if slashes else last
+    return "".join([*pieces, url[done:]])
 
-    The cases: an authority with `@` has credentials, and a further `@` in the path may end them, since a raw `/` is mistyped more easily
-    than a path has an `@`; an authority that is no host and port, with an `@` anywhere after it, is the beginning of a broken password;
+
+def _login_end(url: str, start: int) -> int:
+    """Where the `@` is that ends the credentials of the authority that begins at `start`; `start` when it has none.
+
+    The cases: an authority with `@` has credentials, and a further `@` in the path may end them, since a raw `/` is
+    mistyped more easily than a path has an `@`; an authority that is no host and port, with an `@` anywhere after it,
+    is the beginning of a broken password;
     any other authority has none.
     """
     authority = _end(_AUTHORITY, url, start)
     if url.find("@", start, authority) >= 0:
-        end = url.rfind("@", start, _end(_PATH, url, start))
-    elif _HOST_AND_PORT.fullmatch(url, start, authority):
-        return url
-    else:
-        end = url.rfind("@", start)
-    if end <= start:
-        return url
-    shown = f"{REDACTED}:{REDACTED}" if url.find(":", start, end) >= 0 else REDACTED
-    return url[:start] + shown + url[end:]
+        return url.rfind("@", start, _end(_PATH, url, start))
+    if _HOST_AND_PORT.fullmatch(url, start, authority):
+        return start
+    return max(start, url.rfind("@", start))
 
 
 def _end(pattern: re.Pattern[str], text: str, start: int) -> int:
@@ -131,46 +139,60 @@ def _redact_parameters(url: str, nested: int) -> str:
 
 
 def _redact_parameter(piece: str, nested: int) -> str:
-    """Redact what stands between two `&`. After a secret name nothing is kept, because `;` and `?` may be part of its value."""
+    """Redact what stands between two `&`: all that follows a secret name, since `;` and `?` may be in its value."""
     for parameter in _PARAMETER.finditer(piece):
-        if _is_secret(parameter[1]) or _is_secret_url(piece[parameter.end() :], nested):
-            return piece[: parameter.end()] + REDACTED
+        if _is_secret(parameter[1][-3 * _NAME_WINDOW :]) or _is_secret_url(parameter[2], nested):
+            return piece[: parameter.start(2)] + REDACTED
     return piece
 
 
 def _is_secret_url(value: str, nested: int) -> bool:
-    """Whether a value is a percent-encoded URL with secrets of its own."""
-    if not nested or "%" not in value:
-        return False
-    url = unquote(value)
-    return ("//" in url or "%" in url) and _redact(url, nested - 1) != url.partition("#")[0]
+    """Whether a value is a URL with secrets of its own, percent-encoded, perhaps more than once."""
+    while nested and "%" in value:
+        nested -= 1
+        value = unquote(value)
+        if "//" in value and _redact(value, nested) != value.partition("#")[0]:
+            return True
+    return False
 
 
-def _hides_next(option: str) -> bool:
-    return option.startswith("-") and not _SEPARATOR.search(option) and _is_secret(option)
+def _hides_next(argument: str) -> bool:
+    """Whether an argument is a secret option, or a header whose value was not quoted together with it."""
+    is_name = argument.endswith(":") or (argument.startswith("-") and not _SEPARATOR.search(argument))
+    return is_name and _is_secret(argument[-_NAME_WINDOW:])
 
 
 def _redact_argument(argument: str) -> str:
-    if _LOGIN.match(argument):
-        argument = redact_url(argument)
-    elif "://" in argument:
-        before = argument[: argument.find("://")].rstrip(_SCHEME_LETTERS)
-        argument = before + redact_url(argument[len(before) :])
-    for option in _LOGIN_OPTIONS:
-        if argument.startswith(option) and ":" in argument:
-            return option + REDACTED
+    if _URL.fullmatch(argument):
+        return redact_url(argument)
+    if login := _LOGIN_OPTION.match(argument):
+        return login[1] + REDACTED
+    end = _secret_start(argument)
+    kept = _redact_urls(argument[:end])
+    if end == len(argument):
+        return kept
+    return kept + ("" if argument[end - 1] == "=" else " ") + REDACTED
+
+
+def _secret_start(argument: str) -> int:
+    """Where the first value begins that follows a name that looks secret; the argument's length if there is none."""
     ends = (separator.end() for separator in _SEPARATOR.finditer(argument) if _is_assignment(argument, separator))
     bearer = _BEARER.search(argument)
-    end = min((*ends, bearer.end() if bearer else len(argument)))
-    if end == len(argument):
-        return argument
-    blank = " " if argument[end].isspace() else ""
-    return f"{argument[:end]}{blank}{REDACTED}"
+    return min(next(ends, len(argument)), bearer.end() if bearer else len(argument))
+
+
+def _redact_urls(text: str) -> str:
+    if _LOGIN.match(text):
+        return redact_url(text)
+    if "://" not in text:
+        return text
+    before = text[: text.find("://")].rstrip(_SCHEME_LETTERS)
+    return before + redact_url(text[len(before) :])
 
 
 def _is_assignment(argument: str, separator: re.Match[str]) -> bool:
-    """Whether a secret-looking name stands before the separator, and a value that is not yet redacted after it."""
-    # The window keeps this linear for an argument of a megabyte; a longer name is known by its end.
+    """Whether a secret-looking name stands before the separator."""
+    if argument.startswith("://", separator.start()):
+        return False
     name = _NAME_BEFORE.search(argument[max(0, separator.start() - _NAME_WINDOW) : separator.start()])
-    value = argument[separator.end() : separator.end() + len(REDACTED) + 1]
-    return name is not None and _is_secret(name[1]) and value.rstrip("&") != REDACTED and not value.startswith("//")
+    return name is not None and _is_secret(name[1])

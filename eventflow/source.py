@@ -1,7 +1,7 @@
 """The input of a run: where the list comes from, and how a resume gets the same list again.
 
-A file is read again from where it is; a list that came from the command line or a pipe is copied into the run's folder, without its
-secrets, as it is read.
+A file is read again from where it is; a list that came from the command line or a pipe is copied into the run's folder,
+without its secrets, as it is read.
 
 Invariants:
     request n of a resume is request n of the run, or the resume is refused;
@@ -27,7 +27,10 @@ def from_urls(urls: Iterable[str]) -> Iterator[Request | BadLine]:
 
 
 def from_file(path: str) -> Iterator[Request | BadLine]:
-    """The requests of a file, `-` for standard input, read lazily. The file is opened now, so that a wrong path is known at once."""
+    """The requests of a file, `-` for standard input, read lazily.
+
+    The file is opened now, so that a wrong path is known at once.
+    """
     return read_requests(open_input(path))
 
 
@@ -39,7 +42,7 @@ def fingerprint(path: Path) -> tuple[int, int]:
 
 def copied(items: Iterable[Request | BadLine], run: Path) -> Iterator[Request | BadLine]:
     """The same items; each is in the run's copy of its input before it is given."""
-    with open(run / _COPY, "w", encoding="utf-8", opener=_private) as copy:  # noqa: PTH123  (Path.open takes no opener)
+    with open(run / _COPY, "w", encoding="utf-8", opener=_private) as copy:
         for item in items:
             copy.write(json.dumps(_copy_of(item)) + "\n")
             copy.flush()
@@ -76,7 +79,9 @@ def _from_copy(run: Path) -> Iterator[Request | BadLine]:
         raise UsageError("the run kept no copy of its input", "give the list with --input")
     for item in from_file(str(path)):
         if isinstance(item, Request) and "REDACTED" in item.url:
-            problem = InvalidRequest(item.redacted_url, "its credentials were not kept; give the list again with --input")
+            problem = InvalidRequest(
+                item.redacted_url, "its credentials were not kept; give the list again with --input"
+            )
             yield BadLine(item.number, item.redacted_url, problem)
         else:
             yield item

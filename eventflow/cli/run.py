@@ -68,7 +68,7 @@ def run(
     if program and stage != "subprocess":
         raise UsageError(f"--exec does not go with {stage}", "use `eventflow run subprocess`")
     argv = _program(program) if stage == "subprocess" else ()
-    if argv:
+    if stage == "subprocess":
         check_program(argv)
     settings = Settings(
         stage=stage,

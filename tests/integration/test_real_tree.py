@@ -35,6 +35,8 @@ AWKWARD = (
     "semi;colon",
     "deep/er/still/a.txt",
     "tilde~1.txt",
+    "Case.txt",
+    "case.txt",
     "[brackets].txt",
     "-dash",
     "a=b,c@d",
