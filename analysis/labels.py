@@ -4,7 +4,7 @@ Invariants:
     two runs never have the same label; labels are in the order of the ladder, and those of one stage by the runs' age.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +81,17 @@ def rows_per_run(connection: "duckdb.DuckDBPyConnection") -> int:
 
 
 def _names(runs: Sequence[str]) -> list[tuple[str, str]]:
-    """Each run with what tells it from the others: nothing, the last part of its name, or all of it."""
+    """Each run with what tells it from the others: nothing, or the shortest end of its name that no other has."""
     if len(runs) == 1:
         return [(runs[0], "")]
-    ends = {run: run.rpartition("-")[2] for run in runs}
-    counts = Counter(ends.values())
-    return [(run, ends[run] if counts[ends[run]] == 1 else run) for run in runs]
+    return [(run, next(end for end in _ends(run) if _is_unique(end, runs))) for run in runs]
+
+
+def _ends(run: str) -> list[str]:
+    """The last part of a run's name, the last two, all of it."""
+    parts = run.split("-")
+    return ["-".join(parts[place:]) for place in reversed(range(len(parts)))]
+
+
+def _is_unique(end: str, runs: Sequence[str]) -> bool:
+    return sum(end in _ends(run) for run in runs) == 1

@@ -7,7 +7,7 @@ from analysis.amounts import MIB, memory_text
 from analysis.appearance import Chart, alt
 from analysis.labels import labelled
 from analysis.program import main
-from analysis.shapes import across, bar_per_run, run_tooltip
+from analysis.shapes import bar_per_run, run_tooltip
 
 if TYPE_CHECKING:
     import duckdb
@@ -38,7 +38,7 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         alt.Tooltip("kind:N", title="measured as"),
         alt.Tooltip("processes:Q", title="processes at most"),
     ]
-    return bar_per_run(labels, rows, x=alt.X("mib:Q", title="memory (MiB)", axis=across(",.0f")), tooltip=tooltip)
+    return bar_per_run(labels, rows, field="mib", title="memory (MiB)", form=",.0f", tooltip=tooltip)
 
 
 if __name__ == "__main__":

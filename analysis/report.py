@@ -92,8 +92,6 @@ def _causes(connection: "duckdb.DuckDBPyConnection") -> list[tuple[str, int]]:
 def _kind(infos: Sequence[RunInfo]) -> str:
     """How many runs these are, and of when."""
     times = sorted(datetime.fromisoformat(info.created) for info in infos)
-    first, last = times[0], times[-1]
-    if len(times) == 1:
-        return f"eventflow · one run, {first:%d %B %Y, %H:%M} UTC"
-    until = f"{last:%H:%M}" if first.date() == last.date() else f"{last:%d %B %Y, %H:%M}"
-    return f"eventflow · {len(times)} runs, {first:%d %B %Y, %H:%M} to {until} UTC"
+    count = "one run" if len(times) == 1 else f"{len(times)} runs"
+    days = list(dict.fromkeys(f"{time.day} {time:%B %Y}" for time in (times[0], times[-1])))
+    return f"eventflow · {count}, {' to '.join(days)}"

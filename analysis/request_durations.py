@@ -43,7 +43,7 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         rows,
         x=alt.X(
             "seconds:Q",
-            title="duration of a request (seconds, logarithmic)",
+            title="duration (seconds, log scale)",
             scale=alt.Scale(type="log", nice=False),
             axis=alt.Axis(values=log_ticks(min(durations), max(durations)), format="~r", labelOverlap="greedy"),
         ),

@@ -1,6 +1,6 @@
 """What the runs were asked to do, and where: the facts of `run.json`; those that all runs share stand once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.amounts import memory_text, seconds_text
@@ -8,11 +8,19 @@ from analysis.page import Html, element, join
 from eventflow.log.runs import RunInfo
 
 NOTHING = "–"
+_UNITS: dict[str, Callable[[float], str]] = {
+    "_bytes": memory_text,
+    "_seconds": seconds_text,
+    "_s": seconds_text,
+    "_ns": lambda _: "",
+}
 
 
 def settings_and_machine(infos: Sequence[tuple[str, RunInfo]]) -> Html:
     """A section on the runs' commands, settings and machines. `infos` are labels and descriptions, in their order."""
-    settings = [(label, flat(info.settings)) for label, info in infos]
+    settings = [
+        (label, flat({key: value for key, value in info.settings.items() if key != "stage"})) for label, info in infos
+    ]
     machines = [(label, flat(info.machine)) for label, info in infos]
     commands = [(f"{label} ({info.run})", element("code", " ".join(info.command) or NOTHING)) for label, info in infos]
     return element(
@@ -33,34 +41,30 @@ def facts(runs: Sequence[tuple[str, Mapping[str, str]]]) -> Html:
     return join(*([_definitions(same)] if same else []), *([_table(runs, differing)] if differing else []))
 
 
-def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Facts inside facts on one level, as text: sizes and durations with their units, what is not known as a dash.
+def flat(given: Mapping[str, Any]) -> dict[str, str]:
+    """Facts by name, as text: sizes and durations with their units, facts inside facts in one line, no nanoseconds.
 
-    >>> flat({"cpus": 2, "memory_bytes": 2**30, "packages": {"trio": "0.35"}, "limit": None})
-    {'cpus': '2', 'memory': '1,024 MiB', 'packages trio': '0.35', 'limit': '–'}
+    >>> flat({"cpus": 2, "memory_bytes": 2**30, "packages": {"trio": "0.35"}, "limit_bytes": None})
+    {'cpus': '2', 'memory': '1,024 MiB', 'packages': 'trio 0.35', 'limit': '–'}
     """
-    found: dict[str, str] = {}
-    for key, part in value.items():
-        name = f"{prefix}{key}".replace("_", " ")
-        if isinstance(part, Mapping):
-            found |= flat(part, f"{name} ")
-        elif isinstance(part, int | float) and not isinstance(part, bool) and key.endswith("_bytes"):
-            found[name.removesuffix(" bytes")] = memory_text(part)
-        elif isinstance(part, int | float) and not isinstance(part, bool) and key.endswith(("_seconds", "_s")):
-            found[name.removesuffix(" seconds").removesuffix(" s")] = seconds_text(part)
-        else:
-            found[name] = _text(part)
-    return found
+    found = {}
+    for key, value in given.items():
+        ending = next((ending for ending in _UNITS if key.endswith(ending)), "")
+        form = _UNITS[ending] if ending and isinstance(value, int | float) else _text
+        found[key.removesuffix(ending).replace("_", " ")] = form(value)
+    return {name: text for name, text in found.items() if text}
 
 
 def _text(value: object) -> str:
     match value:
-        case None | "" | [] | ():
+        case None | "" | []:
             return NOTHING
         case bool():
             return "yes" if value else "no"
-        case list() | tuple():
+        case list():
             return " ".join(map(str, value))
+        case dict():
+            return ", ".join(f"{name} {part}" for name, part in value.items())
     return str(value)
 
 

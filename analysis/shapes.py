@@ -10,14 +10,21 @@ from analysis.appearance import Chart, alt, colours
 from analysis.labels import Label, Row
 
 BAR_PIXELS = 34
+CHARACTER_PIXELS = 8
 LINE_PIXELS = 260
 
 
-def bar_per_run(labels: Sequence[Label], rows: Sequence[Row], *, x: alt.X, tooltip: Sequence[alt.Tooltip]) -> Chart:
-    """Horizontal bars, one for each row, with its `text` at the end. A row whose `state` is not `completed` is pale."""
+def bar_per_run(
+    labels: Sequence[Label], rows: Sequence[Row], *, field: str, title: str, form: str, tooltip: Sequence[alt.Tooltip]
+) -> Chart:
+    """Horizontal bars, one for each row, as long as its `field` and with its `text` at the end.
+
+    A row whose `state` is not `completed` is pale.
+    """
     names = [label.text for label in labels]
+    scale = alt.Scale(domainMin=0, domainMax=alt.expr(_room(rows, field)), nice=False)
     bars = drawing(rows).encode(
-        x=x,
+        x=alt.X(f"{field}:Q", title=title, scale=scale, axis=across(form)),
         y=alt.Y("label:N", sort=names, title=None, axis=alt.Axis(labelFontSize=13, grid=False)),
         tooltip=list(tooltip),
         opacity=alt.when(alt.datum.state == "completed").then(alt.value(1)).otherwise(alt.value(0.5)),
@@ -26,6 +33,16 @@ def bar_per_run(labels: Sequence[Label], rows: Sequence[Row], *, x: alt.X, toolt
         bars.mark_bar(cornerRadiusEnd=3, height={"band": 0.72}).encode(color=stage_colour(labels, legend=False)),
         bars.mark_text(align="left", dx=6, fontSize=13).encode(text="text:N", opacity=alt.value(1)),
     ).properties(height=bars_height(len(rows)))
+
+
+def _room(rows: Sequence[Row], field: str) -> str:
+    """The end of the axis at which every bar leaves room for its text, as an expression of the width in pixels."""
+    longest: dict[int, float] = {}
+    for row in rows:
+        pixels = 12 + CHARACTER_PIXELS * len(row["text"])
+        longest[pixels] = max(longest.get(pixels, 0), row[field])
+    ends = (f"{value!r} / (1 - min(0.8, {pixels} / width))" for pixels, value in longest.items())
+    return f"max(1e-9, {', '.join(ends)})"
 
 
 def line_per_run(

@@ -7,7 +7,7 @@ from analysis.amounts import seconds_text
 from analysis.appearance import Chart, alt
 from analysis.labels import labelled
 from analysis.program import main
-from analysis.shapes import across, bar_per_run, run_tooltip
+from analysis.shapes import bar_per_run, run_tooltip
 
 if TYPE_CHECKING:
     import duckdb
@@ -33,7 +33,7 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         alt.Tooltip("requests:Q", title="requests", format=","),
         alt.Tooltip("state:N"),
     ]
-    return bar_per_run(labels, rows, x=alt.X("seconds:Q", title="time (seconds)", axis=across()), tooltip=tooltip)
+    return bar_per_run(labels, rows, field="seconds", title="time (seconds)", form="~r", tooltip=tooltip)
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class Answer:
 def ends_with_commit(tail: bytes) -> bool:
     r"""Whether the last bytes of a segment are a whole commit line and the newline before it.
 
-    >>> ends_with_commit(b'…}\n{"commit":{"count":1}}\n'), ends_with_commit(b'…}\n{"commit":{"count":1}}\n{"id":')
+    >>> ends_with_commit(b'}\n{"commit":{"count":1}}\n'), ends_with_commit(b'}\n{"commit":{"count":1}}\n{"id":')
     (True, False)
     """
     return tail.endswith(b"\n") and tail[tail.rfind(b"\n", 0, -1) :].startswith(b"\n" + COMMIT_PREFIX)

@@ -153,14 +153,15 @@ class TestLabels:
 
     def test_runs_of_one_stage_are_told_apart(self) -> None:
         """Runs of one stage have labels and dashes of their own, even if their names end alike."""
-        runs = [("20260101-000000-aaaa", "loop"), ("20260101-000001-bbbb", "loop"), ("20260102-000000-aaaa", "loop")]
-        found = label_runs(runs)
+        names = ("20260101-000000-aaaa", "20260101-000001-bbbb", "20260102-000000-aaaa", "20260102-000009-aaaa")
+        found = label_runs((name, "loop") for name in names)
         assert [label.text for label in found] == [
             "loop 20260101-000000-aaaa",
             "loop bbbb",
             "loop 20260102-000000-aaaa",
+            "loop 000009-aaaa",
         ]
-        assert len({label.dash for label in found}) == 3
+        assert len({label.dash for label in found}) == 4
 
 
 class TestProgram:

@@ -156,17 +156,16 @@ class TestWords:
 
     def test_facts_have_units(self) -> None:
         """Sizes and durations get units; numbers, truth values, lists and what is not known are written out."""
-        given = {
-            "limit_bytes": None,
-            "sync_seconds": 0.00025,
-            "timeout_s": 30,
-            "pss": True,
-            "program": ["gzip", "-k"],
-            "a": {"b": 1},
+        given = {"limit_bytes": None, "sync_seconds": 0.00025, "timeout_s": 30, "pss": True, "program": ["gzip", "-k"]}
+        assert flat(given | {"at_ns": 17, "a": {"b": 1, "c": 2}, "odd_bytes": "many"}) == {
+            "limit": "–",
+            "sync": "0.00025 s",
+            "timeout": "30 s",
+            "pss": "yes",
+            "program": "gzip -k",
+            "a": "b 1, c 2",
+            "odd": "many",
         }
-        assert flat(given) == {
-            "limit bytes": "–", "sync": "0.00025 s", "timeout": "30 s", "pss": "yes", "program": "gzip -k", "a b": "1"
-        }  # fmt: skip
 
 
 class Tags(HTMLParser):
