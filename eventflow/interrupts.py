@@ -27,7 +27,7 @@ class Interrupts:
     """While it is entered, SIGINT and SIGTERM raise `Interrupted` in the main thread. Enter it in the main thread.
 
     Args:
-        on_signal: called at once with each signal, in the main thread; says whether to raise.
+        on_signal: called at once with each signal, in the main thread, and again before raising; says whether to raise.
     """
 
     def __init__(self, on_signal: Callable[[], bool]) -> None:
@@ -49,8 +49,8 @@ class Interrupts:
         if _is_protected(frame):
             signal.signal(signal.SIGALRM, lambda _number, frame: self._raise_when_harmless(frame))
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-            return
-        raise Interrupted
+        elif self._on_signal():  # what was going on may have ended meanwhile
+            raise Interrupted
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):

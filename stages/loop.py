@@ -9,6 +9,7 @@ import signal
 import httpx
 import trio
 
+from eventflow.errors import StoreError
 from eventflow.story import Interrupted
 from eventflow.work import Work
 from stages.download import download_async
@@ -19,10 +20,19 @@ def run(work: Work) -> None:
 
     Raises:
         Interrupted: the run was asked to stop.
+        StoreError: the log failed; of several tasks that saw it, the first one's.
     """
-    trio.run(_run, work)
+    try:
+        trio.run(_run, work)
+    except* StoreError as failures:
+        raise _first(failures) from failures
     if work.cancelled.is_set():
         raise Interrupted
+
+
+def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
 async def _run(work: Work) -> None:

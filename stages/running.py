@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from eventflow.errors import StoreError, UsageError, name_of
+from eventflow.folder import Folder
 from eventflow.interrupts import Interrupts
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import RunFolder, create_run
@@ -25,7 +26,6 @@ from eventflow.recorder import Recorder, Span
 from eventflow.request import BadLine, Request, count_requests
 from eventflow.resume import Resumption
 from eventflow.source import again, copied, fingerprint, from_file, from_urls
-from eventflow.folder import Folder
 from eventflow.story import Interrupted
 from eventflow.vocabulary import (
     ProcessStarted,
@@ -165,10 +165,9 @@ class _Sitting:
 
     def _receive_signal(self) -> bool:
         """Called with each signal: whether to interrupt the stage."""
-        work, self._work = self._work, None
-        if work is not None:
-            work.cancel()
-        return work is not None
+        if self._work is not None:
+            self._work.cancel()
+        return self._work is not None
 
     def _root(self) -> Span:
         handoff = self._resumption.handoff("run") if self._resumption else None

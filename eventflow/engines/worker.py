@@ -8,6 +8,7 @@ Invariants:
     a worker does not outlive the process that started it, even after kill -9.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.util
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from eventflow.errors import StoreError
 from eventflow.interrupts import Interrupts
 from eventflow.recorder import Recorder
 from eventflow.vocabulary import ProcessStarted
@@ -54,8 +56,10 @@ def busy() -> Iterator[Workplace]:
     try:
         yield place
     finally:
-        place.abandon_in_flight()
-        _busy.clear()
+        try:
+            place.abandon_in_flight()
+        finally:  # also when the log fails: what is not busy must be able to end
+            _busy.clear()
 
 
 def _cancel(place: Workplace) -> bool:
@@ -68,7 +72,8 @@ def _cancel(place: Workplace) -> bool:
 
 def _end_worker(place: Workplace) -> None:
     place.close()
-    place.recorder.close()
+    with contextlib.suppress(StoreError):  # a log that fails has failed a request too, and the run's process knows
+        place.recorder.close()
 
 
 def _leave_with_parent() -> None:
