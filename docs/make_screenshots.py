@@ -1,6 +1,6 @@
-"""Makes the pictures of the documents: a report in light and dark, and a terminal as a drawing.
+"""Makes the pictures of the documents: the end of `eventflow demo` as a drawing, and its report in light and dark.
 
-    python docs/make_screenshots.py REPORT.html -o docs/images/
+    python docs/make_screenshots.py -o docs/images/
 
 Needs Chromium and its driver (`apt install chromium chromium-driver`).
 """
@@ -8,6 +8,9 @@ Needs Chromium and its driver (`apt install chromium chromium-driver`).
 import argparse
 import contextlib
 import io
+import os
+import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -75,12 +78,14 @@ def wait_drawn(chrome: webdriver.Chrome, scheme: str) -> None:
 
 
 def picture(chrome: webdriver.Chrome, report: Path, scheme: str, out: Path, width: int = WIDTH_PIXELS) -> Path:
-    """A picture of the whole page as PNG."""
+    """A picture of the page down to its last chart, as PNG."""
     set_scheme(chrome, scheme)
     set_width(chrome, width)
     chrome.get(report.absolute().as_uri())
     wait_drawn(chrome, scheme)
-    height = chrome.execute_script("return document.documentElement.scrollHeight")
+    height = chrome.execute_script(
+        "return [...document.querySelectorAll('section')].at(-1)?.offsetTop ?? document.documentElement.scrollHeight"
+    )
     set_width(chrome, width, height)
     out.write_bytes(chrome.get_screenshot_as_png())
     return out
@@ -90,22 +95,32 @@ def terminal_picture(output: str, title: str, out: Path, columns: int = 110) -> 
     """What a command printed, colours and all (ANSI escapes), as a terminal drawn in SVG."""
     console = Console(record=True, width=columns, file=io.StringIO(), force_terminal=True)
     console.print(Text.from_ansi(output), soft_wrap=True)
-    out.write_text(console.export_svg(title=title), encoding="utf-8")
+    drawing = console.export_svg(title=title)
+    drawing = re.sub(r"@font-face \{.*?\}", "", drawing, flags=re.DOTALL)  # they would be loaded from a server
+    out.write_text("".join(f"{line.rstrip()}\n" for line in drawing.splitlines()), encoding="utf-8")
     return out
 
 
+def demo(folder: Path) -> tuple[str, Path]:
+    """Run the demo; gives what it prints, with colours, and its report."""
+    command = [sys.executable, "-m", "eventflow", "demo", "--out", "demo-report.html"]
+    colours = os.environ | {"FORCE_COLOR": "1"}
+    done = subprocess.run(command, cwd=folder, env=colours, capture_output=True, text=True, check=True)
+    return done.stdout.replace(f"{folder}/", ""), folder / "demo-report.html"
+
+
 def main() -> None:
-    """Write report-light.png and report-dark.png."""
-    parser = argparse.ArgumentParser(description="Take pictures of a report, in light and dark.")
-    parser.add_argument("report", type=Path, help="the HTML file that `eventflow report` wrote")
+    """Write demo.svg, report-light.png and report-dark.png."""
+    parser = argparse.ArgumentParser(description="Run the demo and take pictures of its end and its report.")
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/images"), help="the folder for the pictures")
     parser.add_argument("--width", type=int, default=WIDTH_PIXELS, help="the width of the page, in pixels")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    with browser() as chrome:
+    with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder, browser() as chrome:
+        output, report = demo(Path(folder))
+        terminal_picture(output, "make demo", given.out / "demo.svg", columns=96)
         for scheme in ("light", "dark"):
-            made = picture(chrome, given.report, scheme, given.out / f"report-{scheme}.png", given.width)
-            sys.stdout.write(f"{made}\n")
+            picture(chrome, report, scheme, given.out / f"report-{scheme}.png", given.width)
 
 
 if __name__ == "__main__":

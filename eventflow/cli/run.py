@@ -85,7 +85,7 @@ def run(
         settings,
         urls=urls or (),
         source=source,
-        command=redact_command(tuple(sys.argv)),
+        command=redact_command(("eventflow", *sys.argv[1:])),
         watch=watch,
     )
     finish(summary, json=json, quiet=quiet)
