@@ -21,7 +21,7 @@ from analysis.settings import facts, flat
 from analysis.summary import headline, sentences
 from eventflow.errors import MissingExtra, UnknownRun, UsageError
 from eventflow.log.runs import create_run, list_runs
-from tests.synthetic_log import write_ladder, write_run
+from tests.synthetic_log import PROFILES, write_ladder, write_run
 
 HOSTILE = "https://h/{}</script><script>alert(1)</script><!--&\u2028'\""
 
@@ -196,6 +196,7 @@ class TestPage:
         found = Tags(first)
         data = json.loads(found.scripts[0])
         assert len(data["charts"]) == len(CHARTS)
+        assert re.findall(r"</svg>(\w+)</th>", first) == list(PROFILES)
         targets = [value for _, attributes in found.tags for key, value in attributes.items() if key in {"src", "href"}]
         assert targets == ["data:,"]
         assert 1_500_000 > len(first) > 500_000
