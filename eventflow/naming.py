@@ -6,7 +6,8 @@ requests must never write one file, also when a run is resumed: so a name follow
 on the disk.
 
 Invariants:
-    no two names that one `Names` gives are the same on any disk, and none is a folder of another;
+    no two names that one `Names` gives are one file, and none is a folder of another: on any disk with `ignore_case`, and
+    without it on disks that tell apart what differs;
     every name passes `name_problem`; `safe_name` of anything does, and changes nothing that is safe already;
     the same requests in the same order get the same names.
 """
@@ -111,8 +112,8 @@ class Names:
     def take(self, number: int, wanted: str | None, url: str) -> str:
         """The name of request `number`, relative to the output folder: the wanted one, or what the URL suggests.
 
-        If another request has it, or has it as a folder, the request's number tells them
-        apart: `stem~<number>.extension`.
+        If another request has it, or has it as a folder, the request's number tells them apart:
+        `stem~<number>.extension`.
 
         Raises:
             InvalidRequest: the wanted name is not safe; nothing is taken.

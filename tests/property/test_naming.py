@@ -19,9 +19,9 @@ URLS = COMPONENTS.map("http://h/{}".format) | st.text()
 REQUESTS = st.lists(st.tuples(WANTED, URLS), max_size=40)
 
 
-def take_all(requests: Sequence[tuple[str | None, str]]) -> list[str | None]:
+def take_all(requests: Sequence[tuple[str | None, str]], *, ignore_case: bool = True) -> list[str | None]:
     """The name of each request, None for one that was refused."""
-    names = Names()
+    names = Names(ignore_case=ignore_case)
     taken: list[str | None] = []
     for number, (wanted, url) in enumerate(requests):
         try:
@@ -41,6 +41,15 @@ def seen_by_any_disk(name: str) -> str:
 def test_no_two_requests_have_one_file(requests: list[tuple[str | None, str]]) -> None:
     """No name is another's, on any disk, nor a folder of another."""
     files = [seen_by_any_disk(name) for name in take_all(requests) if name is not None]
+    assert len(set(files)) == len(files)
+    folders = {file[:place] for file in files for place, letter in enumerate(file) if letter == "/"}
+    assert folders.isdisjoint(files)
+
+
+@given(REQUESTS)
+def test_no_two_requests_have_one_file_where_case_counts(requests: list[tuple[str | None, str]]) -> None:
+    """The same with names compared letter by letter, for disks that do so."""
+    files = [name for name in take_all(requests, ignore_case=False) if name is not None]
     assert len(set(files)) == len(files)
     folders = {file[:place] for file in files for place, letter in enumerate(file) if letter == "/"}
     assert folders.isdisjoint(files)

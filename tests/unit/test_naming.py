@@ -161,6 +161,14 @@ def test_names_that_some_disk_takes_for_one_are_told_apart() -> None:
     assert take_all("A/x", "a/X") == ["A/x", "a/X~1"]
 
 
+def test_names_that_differ_stay_where_the_disk_tells_them_apart() -> None:
+    """Told that the disks keep case, a list's README and readme keep their names; one name twice is still told apart."""
+    names = Names(ignore_case=False)
+    wanted = ["README", "readme", "caf\u00e9", "cafe\u0301", "README", "readme/x", "Readme/x"]
+    taken = [names.take(number, name, URL) for number, name in enumerate(wanted)]
+    assert taken == ["README", "readme", "caf\u00e9", "cafe\u0301", "README~4", "readme~5/x", "Readme/x"]
+
+
 def test_a_suffixed_name_may_be_taken_too() -> None:
     """A list may already hold the name with the suffix: then another number is put to it."""
     assert take_all("a~2.txt", "a.txt", "a.txt") == ["a~2.txt", "a.txt", "a~2~2.txt"]
