@@ -6,7 +6,7 @@ requests must never write one file, also when a run is resumed: so a name follow
 on the disk.
 
 Invariants:
-    no two names that one `Names` gives are one file, and none is a folder of another: on any disk with `ignore_case`, and
+    no two names that one `Names` gives are one file, and none is a folder of another: on any disk with `ignore_case`,
     without it on disks that tell apart what differs;
     every name passes `name_problem`; `safe_name` of anything does, and changes nothing that is safe already;
     the same requests in the same order get the same names.

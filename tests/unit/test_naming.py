@@ -162,7 +162,7 @@ def test_names_that_some_disk_takes_for_one_are_told_apart() -> None:
 
 
 def test_names_that_differ_stay_where_the_disk_tells_them_apart() -> None:
-    """Told that the disks keep case, a list's README and readme keep their names; one name twice is still told apart."""
+    """Where case counts, a list's README and readme keep their names; one name twice is still told apart."""
     names = Names(ignore_case=False)
     wanted = ["README", "readme", "caf\u00e9", "cafe\u0301", "README", "readme/x", "Readme/x"]
     taken = [names.take(number, name, URL) for number, name in enumerate(wanted)]
