@@ -86,7 +86,7 @@ def test_a_full_output_folder_fails_requests_and_a_resume_completes_them(
 def test_a_full_store_stops_the_run_in_order_and_a_resume_completes_it(
     stage: str, origin: Origin, small_disk: Path, tmp_path: Path
 ) -> None:
-    """Status 3 and one line that says what to do; the log is good up to there; nothing that was acknowledged is lost."""
+    """Status 3 and one line that says what to do; the log is good up to there, and nothing acknowledged is lost."""
     urls, out, store = write_list(origin, tmp_path / "urls.tsv"), tmp_path / "files", str(small_disk / "store")
     filler = small_disk / "filler"
     filler.write_bytes(bytes((2 << 20) - (68 << 10)))
