@@ -47,10 +47,6 @@ class Disk:
         """Cut the file back to `size` bytes."""
         os.ftruncate(descriptor, size)
 
-    def rename(self, old: Path, new: Path) -> None:
-        """Give a file its new name, in place of what had it before."""
-        old.replace(new)
-
     def close(self, descriptor: int) -> None:
         """Close the descriptor."""
         os.close(descriptor)

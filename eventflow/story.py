@@ -86,8 +86,10 @@ class Story:
 
     @property
     def part(self) -> Part:
-        """The temporary file of this request, made at the first use."""
+        """The temporary file of this request, made at the first use. Interrupted if the story is over."""
         if self._part is None:
+            if self._over:
+                raise Interrupted
             self._part = self._folder.begin(self.request.name, tag=self.root.recorder.run)
         return self._part
 
