@@ -73,7 +73,7 @@ def _explain_connect(error: httpx.ConnectError, url: str) -> RequestError:
         if isinstance(cause, ConnectionRefusedError):
             return ConnectRefused(url, "connection refused")
         if isinstance(cause, ssl.SSLError):
-            return ConnectFailed(url, f"TLS failed ({cause.reason or cause})")
+            return ConnectFailed(url, f"TLS failed ({getattr(cause, 'reason', None) or cause})")
     return ConnectFailed(url, f"no connection ({_system_reason(error)})")
 
 

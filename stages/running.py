@@ -31,6 +31,7 @@ from eventflow.vocabulary import (
     ProcessStarted,
     RunCompleted,
     RunCounts,
+    RunFailed,
     RunInterrupted,
     RunStarted,
     StageCompleted,
@@ -154,14 +155,20 @@ class _Sitting:
         root = self._root()
         with Interrupts(self._receive_signal) as interrupts, LiveTally(self._folder.log) as live:
             try:
-                work = self._begin(root)
-                with root, self._watch(self._folder, live.tally, self._total), Sampler(root.record):
-                    self._run_stage(work, interrupts)
+                self._work_through(root, live, interrupts)
                 self._end(root, live)
-            except StoreError as problem:
-                self._state, self._problem = "failed", problem
+            except StoreError as problem:  # the log itself: there is nothing to write the end to
+                self._state, self._problem = "failed", self._problem or problem
             tally = live.stop()
         return self._summary(tally)
+
+    def _work_through(self, root: Span, live: LiveTally, interrupts: Interrupts) -> None:
+        try:
+            work = self._begin(root)
+            with root, self._watch(self._folder, live.tally, self._total), Sampler(root.record):
+                self._run_stage(work, interrupts)
+        except StoreError as problem:
+            self._problem = problem
 
     def _receive_signal(self) -> bool:
         """Called with each signal: whether to interrupt the stage."""
@@ -205,6 +212,8 @@ class _Sitting:
         counts = msgspec.structs.asdict(self._counts(live.stop()))
         if self._state == "completed":
             root.record(RunCompleted(**counts))
+        elif self._problem is not None:
+            root.record(RunFailed(error=type(self._problem).__name__, message=str(self._problem), **counts))
         else:
             root.record(RunInterrupted(signal=self._signal, **counts))
         self._recorder.close()

@@ -256,3 +256,21 @@ def test_a_changed_list_is_refused_on_resume(origin: Origin, tmp_path: Path) -> 
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 2
     assert "has changed since the run began: start a new run" in done.stderr
+
+
+def test_a_worker_that_is_killed_stops_the_run_in_order(origin: Origin, tmp_path: Path) -> None:
+    """As the kernel does when memory runs out: status 3, what to do, no process left; a resume completes it."""
+    attempted = Attempted("processes", origin, tmp_path)
+    attempted.wait_completed(15)
+    workers = [json.loads(bytes(event.data)) for event in events_of(attempted.run, "process.started")]
+    os.kill(next(worker["pid"] for worker in workers if worker["role"] == "worker"), signal.SIGKILL)
+    out, err = attempted.process.communicate(timeout=TIMEOUT)
+    summary = json.loads(out)
+    assert (attempted.process.returncode, err, summary["state"]) == (3, "", "failed")
+    assert "a worker process died" in summary["problem"]
+    assert "then resume" in summary["problem"]
+    attempted.wait_gone()
+    assert [json.loads(bytes(event.data))["error"] for event in events_of(attempted.run, "run.failed")] == [
+        "WorkerDied"
+    ]
+    check_whole(attempted, attempted.resume())
