@@ -27,12 +27,13 @@ class Interrupts:
     """While it is entered, SIGINT and SIGTERM raise `Interrupted` in the main thread. Enter it in the main thread.
 
     Args:
-        on_signal: called at once with each signal, in the main thread, and again before raising; says whether to raise.
+        on_signal: called at once with each signal, in the main thread.
+        may_interrupt: whether there is something to interrupt; asked before each raise.
     """
 
-    def __init__(self, on_signal: Callable[[], bool]) -> None:
+    def __init__(self, on_signal: Callable[[], None], may_interrupt: Callable[[], bool]) -> None:
         self.signal_name: str | None = None
-        self._on_signal = on_signal
+        self._on_signal, self._may_interrupt = on_signal, may_interrupt
         self._count = 0
         self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
 
@@ -42,15 +43,17 @@ class Interrupts:
         self.signal_name = self.signal_name or signal.Signals(number).name
         if self._count >= _SIGNALS_MAX:
             os._exit(128 + number)
-        if self._on_signal() and self._count == 1:
+        self._on_signal()
+        if self._count == 1:
             self._raise_when_harmless(frame)
 
     def _raise_when_harmless(self, frame: FrameType | None) -> None:
-        if _is_protected(frame):
-            signal.signal(signal.SIGALRM, lambda _number, frame: self._raise_when_harmless(frame))
-            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
-        elif self._on_signal():  # what was going on may have ended meanwhile
+        if not self._may_interrupt():  # what was going on may have ended meanwhile
+            return
+        if not _is_protected(frame):
             raise Interrupted
+        signal.signal(signal.SIGALRM, lambda _number, frame: self._raise_when_harmless(frame))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
     def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):

@@ -153,7 +153,8 @@ class _Sitting:
     def carry_out(self) -> Summary:
         """From the first event to the last. Signals that come after the stage has ended change nothing."""
         root = self._root()
-        with Interrupts(self._receive_signal) as interrupts, LiveTally(self._folder.log) as live:
+        interrupts = Interrupts(self._cancel, lambda: self._work is not None)
+        with interrupts, LiveTally(self._folder.log) as live:
             try:
                 self._work_through(root, live, interrupts)
                 self._end(root, live)
@@ -170,11 +171,9 @@ class _Sitting:
         except StoreError as problem:
             self._problem = problem
 
-    def _receive_signal(self) -> bool:
-        """Called with each signal: whether to interrupt the stage."""
+    def _cancel(self) -> None:
         if self._work is not None:
             self._work.cancel()
-        return self._work is not None
 
     def _root(self) -> Span:
         handoff = self._resumption.handoff("run") if self._resumption else None

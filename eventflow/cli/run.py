@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stages.running import Summary
 
+_LEAVE_SECONDS = 1.0
 _EXIT = {"failed": 3, "interrupted": 130}
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
@@ -123,8 +124,11 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
     status = _EXIT.get(summary.state, 1 if summary.failed or summary.completed < summary.requests else 0)
     sys.stdout.flush()
     sys.stderr.flush()
-    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
-        os._exit(status)
+    for thread in threading.enumerate():
+        if thread is not threading.main_thread() and not thread.daemon:
+            thread.join(_LEAVE_SECONDS)
+            if thread.is_alive():
+                os._exit(status)
     raise typer.Exit(status)
 
 

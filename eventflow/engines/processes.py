@@ -7,6 +7,7 @@ Invariants:
 
 import multiprocessing
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,7 @@ from eventflow.vocabulary import ProcessExited
 from eventflow.work import Delivery, Work
 
 _AHEAD = 2
+GRACE_SECONDS = 2.0
 
 
 class WorkerDied(StoreError):
@@ -54,8 +56,7 @@ def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
     except BaseException:
         work.cancel()
         workers = multiprocessing.active_children()
-        for worker in workers:
-            worker.terminate()
+        _stop(pool, workers)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
@@ -63,6 +64,18 @@ def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
         for worker in workers:
             if worker.pid is not None and recorder.failure is None:
                 work.span.record(ProcessExited(pid=worker.pid, exit_code=worker.exitcode, seconds=seconds))
+
+
+def _stop(pool: ProcessPoolExecutor, workers: list[multiprocessing.process.BaseProcess]) -> None:
+    """Ask the workers to end, and kill those that did not within `GRACE_SECONDS`: their logs can take it."""
+    for worker in workers:
+        worker.terminate()
+    pool.shutdown(wait=False, cancel_futures=True)
+    deadline = time.monotonic() + GRACE_SECONDS
+    for worker in workers:
+        worker.join(max(0.0, deadline - time.monotonic()))
+        if worker.exitcode is None:
+            worker.kill()
 
 
 class _Deliveries:

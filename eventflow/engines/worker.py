@@ -39,7 +39,7 @@ def begin_worker(settings: Settings, log: str, run: str) -> None:
     # Worker processes leave by os._exit, without atexit; this is what multiprocessing calls before it.
     multiprocessing.util.Finalize(None, _end_worker, args=(place,), exitpriority=10)
     threading.Thread(target=_leave_with_parent, daemon=True, name="eventflow-parent").start()
-    Interrupts(lambda: _cancel(place)).__enter__()
+    Interrupts(lambda: _cancel(place), _busy.is_set).__enter__()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -50,7 +50,7 @@ def workplace() -> Workplace:
 
 @contextmanager
 def busy() -> Iterator[Workplace]:
-    """While it is entered, SIGTERM interrupts; outside it ends the process, since nothing is being carried out."""
+    """While it is entered, SIGTERM interrupts; outside, nothing is being carried out."""
     place = workplace()
     _busy.set()
     try:
@@ -62,12 +62,15 @@ def busy() -> Iterator[Workplace]:
             _busy.clear()
 
 
-def _cancel(place: Workplace) -> bool:
-    place.cancel()
-    if not _busy.is_set():
+def _cancel(place: Workplace) -> None:
+    """The first SIGTERM cancels; the pool then says that there is no more. A second one ends a worker that waits.
+
+    Not the first: a worker that leaves while it waits for the pool's queue takes the lock of that queue with it.
+    """
+    if place.cancelled.is_set() and not _busy.is_set():
         _end_worker(place)
         os._exit(0)
-    return True
+    place.cancel()
 
 
 def _end_worker(place: Workplace) -> None:
