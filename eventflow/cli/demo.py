@@ -4,6 +4,9 @@ Each stage runs as `eventflow run` in a process of its own, so what is measured 
 process only follows the logs.
 """
 
+import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -74,7 +77,7 @@ def demo(
         print_json({"stages": summaries, "report": _report(folder, summaries, out)})
         return
     _compare(summaries)
-    _suggest(_report(folder, summaries, out), summaries[-1].run)
+    _suggest(_report(folder, summaries, out), summaries[-1].run, store)
 
 
 def _run_stages(stages: Iterable[str], origin: "Origin", store: Path, work: Path, requests: int) -> "Iterator[Summary]":
@@ -180,18 +183,28 @@ def _compare(summaries: "list[Summary]") -> None:
     console.print(f"Peak memory is the sum over all processes ({kinds}). The failures were asked for.", style="dim")
 
 
-def _suggest(report: str | None, run: str) -> None:
+def _suggest(report: str | None, run: str, store: Path | None) -> None:
     console = result_console()
     if report:
         console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
     console.print("\nNext:", markup=False)
-    for line, comment in (
-        (f"eventflow events {run} --stream request-0", "one request, step by step"),
-        (
-            "eventflow sql \"FROM requests SELECT error, count(*) WHERE state = 'failed' GROUP BY error\"",
-            "why some failed",
-        ),
-        ("eventflow run loop --input urls.txt --out files/", "your own list, one URL a line"),
+    program, option = _program(), f" --store {shlex.quote(str(store))}" if store else ""
+    query = "FROM requests SELECT error, count(*) WHERE state = 'failed' GROUP BY error"
+    for arguments, comment in (
+        (f"events {run} --stream request-0{option}", "one request, step by step"),
+        (f'sql "{query}"{option}', "why some failed"),
+        ("run loop --input urls.txt --out files/", "your own list, one URL a line"),
     ):
-        console.print(f"  {line}", markup=False, soft_wrap=True)
+        console.print(f"  {program} {arguments}", markup=False, soft_wrap=True)
         console.print(f"      {comment}", style="dim", markup=False, soft_wrap=True)
+
+
+def _program() -> str:
+    """How the person can call this program from here: it may be in a virtual environment that is not activated."""
+    here = Path(sys.argv[0])
+    if here.name != "eventflow":
+        return f"{Path(sys.executable).name} -m eventflow"
+    found = shutil.which("eventflow")
+    if found and here.exists() and Path(found).samefile(here):
+        return "eventflow"
+    return shlex.quote(os.path.relpath(here))
