@@ -13,13 +13,14 @@ import typer
 from eventflow.cli.options import StoreOption
 from eventflow.cli.output import print_json, print_table
 from eventflow.errors import UsageError, name_of
-from eventflow.log.runs import find_run, store_path
+from eventflow.log.runs import find_run, list_runs, store_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from eventflow.log.sql import Answer
 
 ROWS_SHOWN_MAX = 1_000
+RUNS_COMPARED_MAX = 20
 
 
 class Format(StrEnum):
@@ -71,7 +72,9 @@ def sql(
 
 
 def report(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="The runs to compare; `latest` is the newest.")],
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="The runs to compare. Default: the newest twenty.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")] = Path(
         "report.html"
     ),
@@ -84,7 +87,7 @@ def report(
     from analysis.report import write_report
 
     folder = store_path(store)
-    runs = [find_run(folder, name).run for name in names]
+    runs = [find_run(folder, name).run for name in names or _newest(folder)]
     try:
         written = write_report(folder, runs, out)
     except OSError as problem:
@@ -94,11 +97,20 @@ def report(
     sys.stdout.write(f"{written.absolute()}\n")
 
 
+def _newest(store: Path) -> list[str]:
+    runs = [folder.run for folder in list_runs(store)[-RUNS_COMPARED_MAX:]]
+    if not runs:
+        raise UsageError(
+            f"there is no run in {name_of(str(store))}", "make one with `eventflow run`, or name a --store"
+        )
+    return runs
+
+
 def _print(answer: "Answer", form: Format) -> None:
     if form is Format.JSON:
         print_json(list(answer.records()))
     elif form is Format.CSV:
-        writer = csv.writer(sys.stdout)
+        writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.columns)
         writer.writerows(answer.rows())
     else:

@@ -266,3 +266,12 @@ def test_a_long_run_in_a_pipe_says_now_and_then_how_far_it_is(
         status, _, err = ran("run", "serial", "--input", "slow.txt")
     assert status == 0
     assert " of 10 done, 0 failed, " in err
+
+
+def test_a_report_is_about_all_runs_unless_some_are_named(ran: Ran, one_run: dict[str, Any]) -> None:
+    """And a store without runs says so."""
+    status, out, _ = ran("report", "--out", "all.html")
+    assert (status, out) == (0, f"{ran.folder / 'all.html'}\n")
+    assert one_run["run"] in (ran.folder / "all.html").read_text()
+    status, _, err = ran("report", "--store", "nowhere")
+    assert (status, len(err.splitlines())) == (2, 1)
