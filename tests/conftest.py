@@ -7,6 +7,7 @@ turns that into a failure for the parts that `.ci/run` installs, =all for the re
 
 import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,9 @@ import hypothesis
 import pytest
 
 from eventflow.sources import SeededSources
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so every program that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two busy cores make every deadline wrong; CI must give the same answer for the same commit.
 hypothesis.settings.register_profile("eventflow", deadline=None, print_blob=True, derandomize="CI" in os.environ)

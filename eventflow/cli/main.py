@@ -4,6 +4,7 @@ Exit status: 0 all completed; 1 some requests failed; 2 the command was wrong; 3
 interrupted, to be resumed.
 """
 
+import os
 import sys
 
 import typer
@@ -42,10 +43,18 @@ def main() -> None:
         status = FAULT if isinstance(problem, StoreError) else USAGE
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:
         status = 0
+    _flush_output()
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _flush_output() -> None:
+    """Write what is left. A reader that has seen enough and is gone (`| head`) is no error, now or when Python ends."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain_usage(wrong: typer.exceptions.TyperException) -> int:
