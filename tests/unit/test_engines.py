@@ -156,9 +156,10 @@ def test_threads_share_the_requests_out(work: Work) -> None:
     assert sorted(given) == [0, 1, 2]
 
 
-def record_until_interrupted(span: Span) -> None:
+def record_until_interrupted(span: Span, timer: threading.Timer) -> None:
     """Record as fast as it goes."""
     with Interrupts(lambda: None, lambda: True):
+        timer.start()
         while True:
             span.record(StageStarted(stage="s", workers=1))
 
@@ -170,9 +171,8 @@ def test_a_signal_is_never_raised_inside_the_recorder(run: RunFolder) -> None:
         span = recorder.open_stream("request-0")
         for _ in range(20):
             timer = threading.Timer(0.004, os.kill, (os.getpid(), signal.SIGINT))
-            timer.start()
             with pytest.raises(Interrupted):
-                record_until_interrupted(span)
+                record_until_interrupted(span, timer)
             interrupted += 1
             timer.join()
     events = list(read_events(run.log))
