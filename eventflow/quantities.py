@@ -3,6 +3,7 @@
 Sizes are in bytes, durations in seconds, shares between 0 and 1. `KB` is 1 000 bytes, `KiB` 1 024.
 """
 
+import math
 import re
 
 from eventflow.errors import UsageError, name_of
@@ -23,6 +24,18 @@ def parse_size(text: str) -> int:
     (65536, 1500000, 10)
     """
     return int(_parse(text, _SIZES, "a size", "64KiB, 10MB or 1000") + 0.5)
+
+
+def parse_rate(text: str) -> int:
+    """Bytes a second, with or without `/s`. UsageError if it is not a rate, or none at all.
+
+    >>> parse_rate("1MiB/s"), parse_rate("500kB")
+    (1048576, 500000)
+    """
+    rate = int(_parse(text.strip().removesuffix("/s"), _SIZES, "a rate", "1MiB/s or 500kB/s") + 0.5)
+    if rate < 1:
+        raise UsageError(f"{name_of(text)} is no bandwidth at all", "give at least 1 byte a second")
+    return rate
 
 
 def parse_duration(text: str) -> float:
@@ -65,7 +78,7 @@ def format_duration(seconds: float) -> str:
     >>> format_duration(0.0215), format_duration(5.25), format_duration(754), format_duration(7500)
     ('22 ms', '5.25 s', '12 min 34 s', '2 h 05 min')
     """
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 100:
         return f"{seconds:.2f} s"
@@ -88,4 +101,7 @@ def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examp
     found = _AMOUNT.fullmatch(text)
     if found is None or found[2].lower() not in units:
         raise UsageError(f"{name_of(text)} is not {what}", f"write {examples}")
-    return float(found[1]) * units[found[2].lower()]
+    amount = float(found[1]) * units[found[2].lower()]
+    if math.isinf(amount):
+        raise UsageError(f"{name_of(text)} is too much", f"write {examples}")
+    return amount

@@ -10,18 +10,20 @@ import sys
 
 import msgspec
 
-from eventflow.origin.server import Site, serve
+from eventflow.origin.server import allow_many_connections, serve
 from eventflow.origin.settings import OriginSettings
+from eventflow.origin.site import Site
 
 
 async def _main(settings: OriginSettings) -> None:
     site = Site(settings)
-    server = await serve(site, "127.0.0.1", 0)
+    allow_many_connections()
+    server = await serve(site, 0)
     loop = asyncio.get_running_loop()
     sys.stdout.write(f"{site.port} {site.refusing_port}\n")
     sys.stdout.flush()
-    async with server:
-        await loop.run_in_executor(None, sys.stdin.buffer.read)
+    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    server.close()  # and no waiting for clients: a kept connection would hold the process (Python 3.12 and later)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from hashlib import sha256
 from eventflow.origin.settings import OriginSettings, file_size
 
 POOL_BYTES = 1 << 20
+PIECE_BYTES = 256 << 10
 _STEP = 7_919
 
 
@@ -27,17 +28,18 @@ def content(settings: OriginSettings, number: int) -> bytes:
     return b"".join(pieces(settings, number))
 
 
-def pieces(settings: OriginSettings, number: int, start: int = 0) -> Iterator[bytes]:
-    """The bytes of file `number` from `start` on, in pieces of at most a megabyte."""
+def pieces(settings: OriginSettings, number: int, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+    """The bytes of file `number` from `start` to before `end`, in pieces of at most `PIECE_BYTES`."""
     size = file_size(settings, number)
-    head = f"eventflow origin, seed {settings.seed}, file {number}\n".encode()[:size]
+    end = size if end is None else min(end, size)
+    head = f"file {number} of seed {settings.seed}, from eventflow origin\n".encode()[:end]
     if start < len(head):
         yield head[start:]
         start = len(head)
     pool = _pool(settings.seed)
-    while start < size:
+    while start < end:
         place = (number * _STEP + start) % POOL_BYTES
-        piece = pool[place : place + min(POOL_BYTES, size - start)]
+        piece = pool[place : place + min(PIECE_BYTES, end - start)]
         yield piece
         start += len(piece)
 

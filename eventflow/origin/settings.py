@@ -15,6 +15,9 @@ from eventflow.errors import UsageError, name_of
 from eventflow.quantities import parse_share
 
 FILES_MAX = 10_000_000
+SIZE_MAX = 1 << 50
+SPREAD_MAX = 5
+_SECONDS_MAX = 86_400
 
 
 class Fault(StrEnum):
@@ -58,12 +61,20 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 1
 
     def check(self) -> None:
-        """Raise UsageError if the settings cannot be served."""
-        if not 1 <= self.files <= FILES_MAX:
-            raise UsageError(f"{self.files} files", f"serve 1 to {FILES_MAX}")
-        if self.size < 0 or self.latency_s < 0 or (self.bandwidth is not None and self.bandwidth < 1):
-            raise UsageError("a negative size, latency or bandwidth", "give positive ones")
-        if sum(self.faults.values()) > 1:
+        """Raise UsageError if the settings cannot be served, with the name of what is wrong."""
+        _check_within("files", self.files, 1, FILES_MAX)
+        _check_within("size", self.size, 0, SIZE_MAX)
+        _check_within("size spread", self.size_spread, 0, SPREAD_MAX)
+        _check_within("latency in seconds", self.latency_s, 0, _SECONDS_MAX)
+        _check_within("latency spread", self.latency_spread, 0, SPREAD_MAX)
+        _check_within("stall in seconds", self.stall_s, 0, _SECONDS_MAX)
+        _check_within("retry-after in seconds", self.retry_after_s, 0, _SECONDS_MAX)
+        if self.bandwidth is not None:
+            _check_within("bandwidth in bytes a second", self.bandwidth, 1, SIZE_MAX)
+        for fault, rate in self.faults.items():
+            _check_fault(fault)
+            _check_within(f"share of {fault}", rate, 0, 1)
+        if sum(self.faults.values()) > 1 + 1e-9:  # shares that people add up to 100% may be a bit more in binary
             raise UsageError("the fault rates add up to more than 100%", "lower them")
 
 
@@ -78,6 +89,8 @@ def decide(settings: OriginSettings, number: int, attempt: int) -> Plan:
     """What happens to try `attempt` (from 0) of file `number`."""
     if _refuses(settings, number):
         return Plan(0.0, Fault.REFUSE)
+    if not settings.faults and not settings.latency_spread:
+        return Plan(settings.latency_s, None)
     chance = _random(settings.seed, "try", number, attempt)
     latency = _log_normal(chance, settings.latency_s, settings.latency_spread)
     left = chance.random()
@@ -99,7 +112,7 @@ def file_size(settings: OriginSettings, number: int) -> int:
     if settings.size_spread == 0 or settings.size == 0:
         return settings.size
     chance = _random(settings.seed, "size", number, 0)
-    return max(1, round(_log_normal(chance, settings.size, settings.size_spread)))
+    return min(SIZE_MAX, max(1, round(_log_normal(chance, settings.size, settings.size_spread))))
 
 
 def even_faults(share: float) -> dict[str, float]:
@@ -118,10 +131,19 @@ def parse_faults(text: str) -> dict[str, float]:
     rates = {}
     for piece in text.split(","):
         name, _, share = piece.strip().partition("=")
-        if name not in list(Fault):
-            raise UsageError(f"no fault {name_of(name)}", f"choose from {', '.join(Fault)}")
+        _check_fault(name)
         rates[name] = parse_share(share)
     return rates
+
+
+def _check_within(what: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:  # NaN is not within either
+        raise UsageError(f"{what}: {value}", f"give {least} to {most}")
+
+
+def _check_fault(name: str) -> None:
+    if name not in list(Fault):
+        raise UsageError(f"no fault {name_of(name)}", f"choose from {', '.join(Fault)}")
 
 
 def _refuses(settings: OriginSettings, number: int) -> bool:

@@ -13,6 +13,7 @@ from eventflow.quantities import (
     format_duration,
     format_size,
     parse_duration,
+    parse_rate,
     parse_share,
     parse_size,
 )
@@ -28,6 +29,8 @@ Parse = Callable[[str], float]
         (parse_size, " 1.5 MB ", 1_500_000),
         (parse_size, "2k", 2_048),
         (parse_size, "1tib", 1 << 40),
+        (parse_rate, "1MiB/s", 1 << 20),
+        (parse_rate, "500 kB", 500_000),
         (parse_duration, "20ms", 0.02),
         (parse_duration, "3", 3.0),
         (parse_duration, "250µs", 0.00025),
@@ -42,12 +45,22 @@ def test_amounts_are_read(parse: Parse, text: str, value: float) -> None:
     assert parse(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("parse", [parse_size, parse_duration, parse_share])
-@pytest.mark.parametrize("text", ["", "x", "-1", "1 2", "1e5", "ms", "1 parsec", "\x00", "1" * 5 + "q"])
+@pytest.mark.parametrize("parse", [parse_size, parse_rate, parse_duration, parse_share])
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "-1", "1 2", "1e5", "ms", "1 parsec", "\x00", "1" * 5 + "q", "9" * 400],
+    ids=lambda text: text[:10],
+)
 def test_what_is_no_amount_says_what_one_looks_like(parse: Parse, text: str) -> None:
     """One line, with examples."""
     with pytest.raises(UsageError, match="write "):
         parse(text)
+
+
+def test_a_rate_is_more_than_nothing() -> None:
+    """At no bytes a second nothing would ever end."""
+    with pytest.raises(UsageError, match="at least 1 byte a second"):
+        parse_rate("0/s")
 
 
 def test_a_share_is_at_most_all() -> None:
@@ -59,7 +72,7 @@ def test_a_share_is_at_most_all() -> None:
 @given(st.text())
 def test_nothing_but_a_usage_error_is_raised(text: str) -> None:
     """Whatever is typed."""
-    for parse in (parse_size, parse_duration, parse_share):
+    for parse in (parse_size, parse_rate, parse_duration, parse_share):
         with contextlib.suppress(UsageError):
             assert parse(text) >= 0
 
@@ -73,6 +86,7 @@ def test_nothing_but_a_usage_error_is_raised(text: str) -> None:
         (format_size(5 << 40), "5.0 TiB"),
         (format_duration(0), "0 ms"),
         (format_duration(0.0215), "22 ms"),
+        (format_duration(0.9996), "1.00 s"),
         (format_duration(99.5), "99.50 s"),
         (format_duration(3_599.6), "1 h 00 min"),
         (format_count(999), "999"),
