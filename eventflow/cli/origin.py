@@ -72,7 +72,8 @@ async def _serve(settings: OriginSettings, host: str, port: int, manifest: Path 
     try:
         _server = await serve(site, port)
     except (OSError, UnicodeError) as problem:  # UnicodeError: a name that no host can have, such as a..b
-        reason = getattr(problem, "strerror", None) or str(problem)
+        number = getattr(problem, "errno", None) or 0  # negative where a name has no address: those explain themselves
+        reason = os.strerror(number) if number > 0 else getattr(problem, "strerror", None) or str(problem)
         raise UsageError(
             f"{name_of(host)} port {port} cannot be listened on ({reason})", "choose another with --host or --port"
         ) from problem

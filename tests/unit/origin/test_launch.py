@@ -114,7 +114,7 @@ def test_the_command_says_where_it_listens_and_writes_the_list(tmp_path: Path) -
                 [*COMMAND, "--port", str(port)], capture_output=True, text=True, check=False, timeout=30
             )
             assert (again.returncode, len(again.stderr.splitlines())) == (2, 1)
-            assert "choose another with --host or --port" in again.stderr
+            assert "(Address already in use): choose another with --host or --port" in again.stderr
             server.send_signal(signal.SIGINT)
             assert server.wait(10) == 0
 
