@@ -49,7 +49,8 @@ def test_the_commands_of_a_document_work(path: Path, tmp_path: Path) -> None:
 
 def _guarded(line: str) -> str:
     if line.rstrip().endswith("&"):
-        return f"{line}\nsleep 1\n"
+        # The servers of the documents write their list when they listen.
+        return f"{line}\nfor _ in $(seq 300); do [ -s urls.tsv ] && break; sleep 0.1; done\n"
     return f"{line}\nstatus=$?; [ $status -le 1 ] || {{ echo 'failed: '{_quoted(line)} $status; exit 9; }}\n"
 
 
