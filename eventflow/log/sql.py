@@ -173,7 +173,7 @@ def _find_runs(store: Path, names: Sequence[str]) -> list[RunFolder]:
 
 def _load(connection: "duckdb.DuckDBPyConnection", folders: Sequence[RunFolder]) -> list[str]:
     """Make the views. Returns the segments that they read in place."""
-    connection.execute("CREATE SCHEMA log")
+    connection.execute("CREATE SCHEMA log; CREATE SCHEMA made")
     connection.execute("CREATE TABLE log.stages (run VARCHAR, stage VARCHAR)")
     connection.execute("CREATE TABLE log.copied (line VARCHAR)")
     still: list[str] = []

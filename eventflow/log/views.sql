@@ -5,74 +5,75 @@
 --                            query; of those that grow or are torn, as they were when the connection was made
 --   log.stages (run, stage)  what each run.json says
 --
--- A line is parsed once in each query, by one json_transform that names the fields that the view needs. Its type is at a
--- fixed place (see format.py), so lines of other types are not parsed. A line that is not an event is damage, and the query
--- fails.
+-- There are three layers. `log.events` has every event with typed columns, wherever it is kept. The schema `made` has what is
+-- computed from it, and looks at nothing but log.events and log.stages. What people see are the views at the end.
+--
+-- A line is parsed by one json_transform for the envelope, and the payload of those that a view needs by another that names
+-- its fields. The type is at a fixed place (see format.py), so lines of other types are not parsed. A line that is not an
+-- event is damage, and the query fails.
 
-CREATE VIEW log.lines AS
+CREATE VIEW log.events AS
 SELECT
-    line,
-    CASE
-        WHEN starts_with(line, '{"id":"') AND substr(line, 44, 10) = '","type":"' THEN split_part(substr(line, 54, 200), '"', 1)
-        ELSE error('a committed line of the log is not an event')
-    END AS type
-FROM log.committed
-WHERE NOT starts_with(line, '{"commit":');
-
-CREATE VIEW events AS
-SELECT
-    event.id,
+    event.id AS id,
     type,
-    make_timestamptz(event.time // 1000) AS time,
-    event.time AS time_ns,
-    event.run,
-    event.stream,
-    event.version,
-    event.writer,
-    event.seq,
-    event.trace_id,
-    event.span_id,
-    event.parent_span_id,
+    event.time AS time,
+    event.run AS run,
+    event.stream AS stream,
+    event.version AS version,
+    event.writer AS writer,
+    event.seq AS seq,
+    event.trace_id AS trace_id,
+    event.span_id AS span_id,
+    event.parent_span_id AS parent_span_id,
     coalesce(event.links, []) AS links,
-    event.data
+    event.data AS data
 FROM (
-    SELECT type, json_transform(line, '{
-        "id": "VARCHAR", "time": "BIGINT", "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT",
-        "writer": "VARCHAR", "seq": "BIGINT", "trace_id": "VARCHAR", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
-        "links": [{"id": "VARCHAR", "trace_id": "VARCHAR", "span_id": "VARCHAR"}], "data": "JSON"
-    }') AS event
-    FROM log.lines
+    SELECT
+        substr(line, 54, strpos(substr(line, 54, 200), '"') - 1) AS type,
+        json_transform(line, '{
+            "id": "VARCHAR", "time": "BIGINT", "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT",
+            "writer": "VARCHAR", "seq": "BIGINT", "trace_id": "VARCHAR", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
+            "links": [{"id": "VARCHAR", "trace_id": "VARCHAR", "span_id": "VARCHAR"}], "data": "JSON"
+        }') AS event
+    FROM (
+        SELECT CASE
+            WHEN starts_with(line, '{"commit":') THEN NULL
+            WHEN starts_with(line, '{"id":"') AND substr(line, 44, 10) = '","type":"' THEN line
+            ELSE error('a committed line of the log is not an event')
+        END AS line
+        FROM log.committed
+    )
+    WHERE line IS NOT NULL
 );
 
 -- What each story of a request has come to. The last try counts: a request that a resume queued again is queued. A story
 -- that another process goes on with may be longer in that process's log than in the one where it began, as far as each is
 -- committed: until its first event is there, which caused the others, it is not shown.
-CREATE VIEW requests AS
+CREATE VIEW made.requests AS
 WITH told AS (
-    SELECT type, json_transform(line, '{
-        "run": "VARCHAR", "stream": "VARCHAR", "version": "BIGINT", "time": "BIGINT", "trace_id": "VARCHAR",
-        "data": {"url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
-                 "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"}
-    }') AS event
-    FROM log.lines
+    SELECT run, stream, version, trace_id, type, time, json_transform(data, '{
+        "url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
+        "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
+    }') AS data
+    FROM log.events
     WHERE starts_with(type, 'request.') OR type = 'attempt.started'
 ),
 stories AS (
     SELECT
-        event.run AS run,
-        event.stream AS stream,
-        any_value(event.trace_id) AS trace_id,
-        arg_max(event, event.version) FILTER (type = 'request.queued') AS queued,
-        arg_max(event, event.version) FILTER (type = 'request.started') AS started,
-        arg_max({'type': type, 'event': event}, event.version) FILTER (type <> 'attempt.started') AS last,
+        run,
+        stream,
+        any_value(trace_id) AS trace_id,
+        arg_max({'version': version, 'time': time, 'data': data}, version) FILTER (type = 'request.queued') AS queued,
+        arg_max({'version': version, 'time': time, 'data': data}, version) FILTER (type = 'request.started') AS started,
+        arg_max({'type': type, 'time': time, 'data': data}, version) FILTER (type <> 'attempt.started') AS last,
         count(*) FILTER (type = 'attempt.started') AS attempts
     FROM told
-    GROUP BY event.run, event.stream
+    GROUP BY run, stream
 ),
 standings AS (
     SELECT
         * REPLACE (CASE WHEN started.version > queued.version THEN started END AS started),
-        CASE WHEN last.type NOT IN ('request.queued', 'request.started') THEN last.event END AS ended
+        CASE WHEN last.type NOT IN ('request.queued', 'request.started') THEN last END AS ended
     FROM stories
     WHERE queued IS NOT NULL
 )
@@ -98,26 +99,25 @@ FROM standings
 JOIN log.stages USING (run);
 
 -- The events of one attempt have one span; the body's is a child of it.
-CREATE VIEW attempts AS
+CREATE VIEW made.attempts AS
 WITH told AS (
-    SELECT type, json_transform(line, '{
-        "run": "VARCHAR", "stream": "VARCHAR", "time": "BIGINT", "span_id": "VARCHAR", "parent_span_id": "VARCHAR",
-        "data": {"resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
-                 "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"}
-    }') AS event
-    FROM log.lines
+    SELECT run, stream, type, time, span_id, parent_span_id, json_transform(data, '{
+        "resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
+        "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
+    }') AS data
+    FROM log.events
     WHERE starts_with(type, 'attempt.')
 ),
 tries AS (
     SELECT
-        event.run AS run,
-        event.stream AS stream,
-        any_value(event) FILTER (type = 'attempt.started') AS started,
-        any_value(event) FILTER (type = 'attempt.response') AS response,
-        any_value(event) FILTER (type = 'attempt.body') AS body,
-        any_value(event) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended
+        run,
+        stream,
+        any_value({'time': time, 'data': data}) FILTER (type = 'attempt.started') AS started,
+        any_value(data) FILTER (type = 'attempt.response') AS response,
+        any_value(data) FILTER (type = 'attempt.body') AS body,
+        any_value(data) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended
     FROM told
-    GROUP BY event.run, event.stream, CASE type WHEN 'attempt.body' THEN event.parent_span_id ELSE event.span_id END
+    GROUP BY run, stream, CASE type WHEN 'attempt.body' THEN parent_span_id ELSE span_id END
 )
 SELECT
     run,
@@ -127,26 +127,24 @@ SELECT
     started.data.server_address AS server_address,
     started.data.server_port AS server_port,
     make_timestamptz(started.time // 1000) AS started_at,
-    coalesce(response.data.status, ended.data.status) AS status,
-    response.data.seconds AS response_seconds,
-    body.data.seconds AS body_seconds,
-    body.data.bytes AS bytes,
-    ended.data.seconds AS seconds,
-    ended.data.error AS error,
-    ended.data.message AS message,
-    CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.data.error IS NULL THEN 'completed' ELSE 'failed' END AS state
+    coalesce(response.status, ended.status) AS status,
+    response.seconds AS response_seconds,
+    body.seconds AS body_seconds,
+    body.bytes AS bytes,
+    ended.seconds AS seconds,
+    ended.error AS error,
+    ended.message AS message,
+    CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.error IS NULL THEN 'completed' ELSE 'failed' END AS state
 FROM tries
 WHERE started IS NOT NULL;
 
 -- A sitting is one process's share of a run, from run.started to the next one: a resumed run has several. `since_ns` and
 -- `until_ns` bound its events; `worked_seconds` is how long the sittings before it took, so that the pauses between
 -- sittings are in no figure and no chart.
-CREATE VIEW log.sittings AS
+CREATE VIEW made.sittings AS
 WITH told AS MATERIALIZED (
-    SELECT type, unnest(json_transform(line, '{
-        "run": "VARCHAR", "version": "BIGINT", "time": "BIGINT", "data": {"workers": "BIGINT", "seconds": "DOUBLE"}
-    }'))
-    FROM log.lines
+    SELECT run, version, type, time, json_transform(data, '{"workers": "BIGINT", "seconds": "DOUBLE"}') AS data
+    FROM log.events
     WHERE type IN ('run.started', 'run.completed', 'run.interrupted', 'run.failed')
 ),
 started AS (
@@ -161,7 +159,7 @@ started AS (
 ),
 counted AS (
     SELECT run, version, count(*) AS events, max(moment.time) AS last_ns
-    FROM (SELECT unnest(json_transform(line, '{"run": "VARCHAR", "time": "BIGINT"}')) FROM log.lines) AS moment
+    FROM (SELECT run, time FROM log.events) AS moment
     JOIN started USING (run)
     WHERE moment.time >= since_ns AND moment.time < until_ns
     GROUP BY run, version
@@ -181,16 +179,14 @@ WINDOW before AS (
     PARTITION BY started.run ORDER BY started.version ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
 );
 
-CREATE VIEW log.samples AS
-SELECT unnest(json_transform(line, '{
-    "run": "VARCHAR", "writer": "VARCHAR", "time": "BIGINT",
-    "data": {"memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE",
-             "processes": [{"pid": "BIGINT"}]}
-}'))
-FROM log.lines
+CREATE VIEW log.readings AS
+SELECT run, writer, time, json_transform(data, '{
+    "memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE", "processes": [{"pid": "BIGINT"}]
+}') AS data
+FROM log.events
 WHERE type = 'process.sampled';
 
-CREATE VIEW samples AS
+CREATE VIEW made.samples AS
 SELECT
     run,
     make_timestamptz(time // 1000) AS time,
@@ -199,11 +195,11 @@ SELECT
     data.memory_kind AS memory_kind,
     data.cpu_seconds AS cpu_seconds,
     len(data.processes) AS processes
-FROM log.samples
-JOIN log.sittings USING (run)
+FROM log.readings
+JOIN made.sittings USING (run)
 WHERE time >= since_ns AND time < until_ns;
 
-CREATE VIEW runs AS
+CREATE VIEW made.runs AS
 WITH sat AS (
     SELECT
         run,
@@ -213,7 +209,7 @@ WITH sat AS (
         arg_max_null(end_ns, version) AS end_ns,
         sum(seconds) AS seconds,
         sum(events)::BIGINT AS events
-    FROM log.sittings
+    FROM made.sittings
     GROUP BY run
 ),
 requested AS (
@@ -224,7 +220,7 @@ requested AS (
         count(*) FILTER (state = 'failed') AS failed,
         count(*) FILTER (state = 'cancelled') AS cancelled,
         sum(bytes)::BIGINT AS bytes
-    FROM requests
+    FROM made.requests
     GROUP BY run
 ),
 measured AS (
@@ -235,7 +231,7 @@ measured AS (
             max(data.memory_bytes) AS bytes,
             arg_max(data.memory_kind, data.memory_bytes) AS kind,
             max(data.cpu_seconds) AS cpu_seconds
-        FROM log.samples
+        FROM log.readings
         GROUP BY run, writer
     )
     GROUP BY run
@@ -261,5 +257,17 @@ SELECT
 FROM sat
 JOIN log.stages USING (run)
 LEFT JOIN requested USING (run)
-LEFT JOIN measured USING (run)
-ORDER BY run;
+LEFT JOIN measured USING (run);
+
+-- For the charts, not for people: the pauses in a run's time.
+CREATE VIEW log.sittings AS FROM made.sittings;
+
+CREATE VIEW runs AS FROM made.runs ORDER BY run;
+CREATE VIEW requests AS FROM made.requests;
+CREATE VIEW attempts AS FROM made.attempts;
+CREATE VIEW samples AS FROM made.samples;
+CREATE VIEW events AS
+SELECT
+    id, type, make_timestamptz(time // 1000) AS time, time AS time_ns, run, stream, version, writer, seq, trace_id, span_id,
+    parent_span_id, links, data
+FROM log.events;

@@ -142,6 +142,16 @@ class TestWhatIsNotCommitted:
             with pytest.raises(UsageError, match="eventflow verify"):
                 ask(store, statement)
 
+    @pytest.mark.parametrize("old", [b'{"id":"', b'","type":"'])
+    def test_a_line_that_is_no_event_concerns_every_view(self, store: Path, old: bytes) -> None:
+        """A line that may be any event fails also the queries that would not have needed it, and is not counted."""
+        folder = write_run(store, "serial", requests=3)
+        (segment,) = segment_paths(folder.log)
+        segment.write_bytes(segment.read_bytes().replace(old, b"\x7f" * len(old), 1))
+        for statement in ("SELECT count(*) FROM events", "FROM samples", "FROM events WHERE type = 'run.completed'"):
+            with pytest.raises(UsageError, match="eventflow verify"):
+                ask(store, statement)
+
     @pytest.mark.parametrize("torn", [b"", b"\0"], ids=["in place", "copied"])
     def test_damage_to_letters_is_not_skipped(self, store: Path, torn: bytes) -> None:
         """Bytes that are not UTF-8 among the committed ones are an error."""
