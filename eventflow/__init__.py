@@ -15,8 +15,10 @@ is private.
 ['fence.painted']
 """
 
-from eventflow.errors import EventflowError, LogDamaged, RequestError, StoreError, UsageError
+from eventflow.errors import EventflowError, LogDamaged, RequestError, StoreError, UsageError, WrongVersion
 from eventflow.event import Event, Link, Payload, StoredEvent
+from eventflow.log.appending import Appended, Appender
+from eventflow.log.following import Subscription, follow
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
 from eventflow.recorder import Handoff, Recorder, Span, current_span, record
@@ -24,6 +26,8 @@ from eventflow.sources import SeededSources, Sources, SystemSources
 from eventflow.vocabulary import decode_payload, payload_types
 
 __all__ = [
+    "Appended",
+    "Appender",
     "Event",
     "EventflowError",
     "Handoff",
@@ -38,12 +42,15 @@ __all__ = [
     "Span",
     "StoreError",
     "StoredEvent",
+    "Subscription",
     "SystemSources",
     "UsageError",
+    "WrongVersion",
     "create_run",
     "current_span",
     "decode_payload",
     "find_run",
+    "follow",
     "list_runs",
     "payload_types",
     "read_events",

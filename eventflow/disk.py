@@ -1,40 +1,62 @@
 """The few calls to the operating system on which durability rests, behind one small interface.
 
-The log is given a `Disk`, so that a test can hand it one that fills up, tears a write or fails an fsync, without a hook
-in the code that is tested.
+The log is given a `Disk`, so that a test can hand it one that fills up, tears a write, fails an fsync or forgets what
+was not synced, without a hook in the code that is tested.
 
 Invariants:
-    a call either does all of what it says or raises OSError; `write_all` never returns after a short write.
+    a call either does all of what it says or raises OSError; `write_all` never returns after a short write;
+    symbolic links are not followed, and what is made is for its owner only.
 """
 
 import fcntl
 import os
+import time
 from pathlib import Path
+
+_LOCK_TRIES = 100
 
 
 class Disk:
     """The real disk. Every method raises OSError as the operating system does."""
 
-    def create(self, path: Path) -> int:
-        """A descriptor for a new file, readable by its owner only.
+    def create_folder(self, path: Path) -> None:
+        """Make a folder. FileExistsError if something has that name. Durable after `sync_folder` of its parent."""
+        path.mkdir(mode=0o700)
 
-        FileExistsError if there is one; symlinks are not followed.
-        """
+    def create(self, path: Path) -> int:
+        """A descriptor for a new file. FileExistsError if there is one. Durable after `sync_folder` of its parent."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
-    def lock(self, descriptor: int) -> None:
-        """Take the exclusive lock of a file that this process made; it ends with the process.
+    def open(self, path: Path) -> int:
+        """A descriptor for a file that is there, to read it and to append to it."""
+        return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
 
-        Nobody else writes to such a file, but a reader may hold its lock for the microseconds in which it looks whether
-        anybody does: so this waits.
+    def lock(self, path: Path) -> int:
+        """Take the exclusive lock that a file stands for; made if need be. It ends with the descriptor or the process.
+
+        A reader that looks whether it is held has it for some microseconds, so this tries for a tenth of a second.
+
+        Raises:
+            BlockingIOError: another process has it.
         """
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        for attempt in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as problem:
+                if not isinstance(problem, BlockingIOError) or attempt == _LOCK_TRIES - 1:
+                    os.close(descriptor)
+                    raise
+                time.sleep(0.001)
+            else:
+                break
+        return descriptor
 
-    def write_all(self, descriptor: int, data: bytes) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         """Append all of `data`, normally in one system call."""
-        view = memoryview(data)
-        while view:
-            view = view[os.write(descriptor, view) :]
+        written = os.write(descriptor, data)
+        while written < len(data):
+            written += os.write(descriptor, memoryview(data)[written:])
 
     def sync(self, descriptor: int) -> None:
         """Return when the file's bytes and size survive a power cut.
@@ -51,6 +73,14 @@ class Disk:
         """Close the descriptor."""
         os.close(descriptor)
 
+    def rename(self, old: Path, new: Path) -> None:
+        """Give a file its final name, in place of what had it. Durable after `sync_folder`."""
+        old.replace(new)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file. Durable after `sync_folder`."""
+        path.unlink()
+
     def sync_folder(self, path: Path) -> None:
         """Return when the folder's entries (created, renamed, removed) survive a power cut."""
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -62,12 +92,13 @@ class Disk:
     def replace_file(self, path: Path, data: bytes) -> None:
         """Put `data` under `path` so that after a crash there is the old file or the new one, whole."""
         temporary = path.with_name(f".{path.name}.new")
-        temporary.unlink(missing_ok=True)
+        if temporary.exists() or temporary.is_symlink():
+            self.remove(temporary)
         descriptor = self.create(temporary)
         try:
             self.write_all(descriptor, data)
             self.sync(descriptor)
         finally:
             self.close(descriptor)
-        temporary.replace(path)
+        self.rename(temporary, path)
         self.sync_folder(path.parent)

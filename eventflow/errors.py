@@ -72,6 +72,80 @@ class LogClosed(StoreError):
         return f"the log is not open here ({self.reason}): open a Recorder in this process"
 
 
+class LogBusy(StoreError):
+    """Another process writes under this name: a writer's, or that of a subscription.
+
+    Args:
+        path: the writer's folder, or the checkpoint.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} is being written by another process: wait until it ends, or take another name"
+
+
+class WrongVersion(EventflowError):
+    """A stream has moved on since it was read: optimistic concurrency. Nothing was appended.
+
+    Args:
+        stream: the stream.
+        expected: the version that its last event was expected to have, -1 for a stream without events.
+        actual: the version that it has.
+    """
+
+    def __init__(self, stream: str, expected: int, actual: int) -> None:
+        super().__init__(stream, expected, actual)
+        self.stream, self.expected, self.actual = stream, expected, actual
+
+    def __str__(self) -> str:
+        return (
+            f"{name_of(self.stream)} is at version {self.actual}, not {self.expected}: read it again and decide again"
+        )
+
+
+class PartlyAppended(EventflowError):
+    """Some of the events of an append are in the log and others are not. Nothing was appended now.
+
+    Args:
+        stream: the stream.
+        found: how many are there.
+        given: how many were given.
+    """
+
+    def __init__(self, stream: str, found: int, given: int) -> None:
+        super().__init__(stream, found, given)
+        self.stream, self.found, self.given = stream, found, given
+
+    def __str__(self) -> str:
+        return (
+            f"{self.found} of {self.given} events are in {name_of(self.stream)} already, so this is not an append that "
+            "was sent before: give new events new ids"
+        )
+
+
+class EventTooLarge(EventflowError, ValueError):
+    """An event is larger than the log takes. It was not recorded; the log and the stream are as before.
+
+    Args:
+        type_name: the event's type.
+        size: its line, in bytes.
+        limit: the largest line that is taken.
+    """
+
+    def __init__(self, type_name: str, size: int, limit: int) -> None:
+        super().__init__(type_name, size, limit)
+        self.type_name, self.size, self.limit = type_name, size, limit
+
+    def __str__(self) -> str:
+        return (
+            f"a {self.type_name} event takes {self.size} bytes and the limit is {self.limit}: "
+            "put the bulk into a file and its name into the event"
+        )
+
+
 class LogDamaged(StoreError):
     """Bytes that were committed are not what was written.
 

@@ -1,14 +1,16 @@
 """The recorder: one call puts an event into the log.
 
-A writer thread makes a batch of them durable every few milliseconds.
+A writer thread makes what has come durable every few milliseconds.
 
 It sits between the code that does the work and `eventflow.log`. The forces: the hot path must not wait for a disk, an
 event that was reported must never be lost, and memory must stay bounded when the disk is slow. Hence group commit:
-`record` hands the event to the writer thread and returns; `flush` is the barrier; a full queue makes `record` wait.
+`record` encodes the event into the batch that waits and returns; `flush` is the barrier; a full batch makes `record`
+wait. The caller encodes, because the writer thread would hold the interpreter for as long as it encodes a batch, in one
+piece, and every other thread would wait: this way it only hashes, writes and syncs, all without the interpreter.
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
-    at most `EVENTS_WAITING_MAX` events (about 10 MB) wait in memory; none is ever dropped;
+    at most `EVENTS_WAITING_MAX` events, or `BYTES_WAITING_MAX` and one event, wait in memory; none is ever dropped;
     an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
 """
 
@@ -24,16 +26,17 @@ from typing import Self
 import msgspec
 
 from eventflow.disk import Disk
-from eventflow.errors import LogClosed, NoActiveSpan, StoreError
+from eventflow.errors import EventTooLarge, LogClosed, NoActiveSpan, StoreError
 from eventflow.event import Event, Link, Payload
-from eventflow.log.format import encode_events
+from eventflow.log.format import LINE_BYTES_MAX
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
 
 EVENTS_WAITING_MAX = 16_384
+BYTES_WAITING_MAX = 16 << 20
 BATCH_EVENTS_MAX = 1_000
 BATCH_SECONDS_MAX = 0.005
-_WAKING_COUNTS = (1, BATCH_EVENTS_MAX)
+_WAKING_COUNTS = (0, BATCH_EVENTS_MAX - 1)
 
 
 class Stream:
@@ -136,8 +139,8 @@ class Recorder:
         run: the run.
         sources: time, ids and randomness.
         disk: the operating system, or a test's idea of it.
-        batch_seconds_max: how long an event waits for company before it is written. None: until a batch is full or
-            `flush` asks.
+        batch_seconds_max: how long an event waits for company before it is written. None: until no more may wait or
+            `flush` asks, so that the same calls make the same batches.
 
     Raises:
         LogWriteFailed: the log could not be opened.
@@ -161,7 +164,9 @@ class Recorder:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
         self._work = threading.Condition(self._lock)  # something for the writer thread to do
-        self._waiting: list[Event[Payload]] = []
+        self._encode_into = msgspec.json.Encoder().encode_into
+        self._waiting = bytearray()
+        self._waiting_count = 0
         self._next_seq = 0
         self._durable_seq = -1
         self._flush_seq = -1
@@ -189,6 +194,8 @@ class Recorder:
 
         Raises:
             StoreError: the log cannot be written any more, or this recorder is closed: stop the run.
+            EventTooLarge: its line is longer than `LINE_BYTES_MAX`, 1 MiB. Nothing was recorded.
+            TypeError: the payload holds something that JSON cannot. Nothing was recorded.
         """
         stream = span.stream
         event_id = self._event_id()
@@ -196,31 +203,41 @@ class Recorder:
         with self._lock:
             if self._failure is not None or self._closing:
                 raise self._failure or LogClosed("the recorder is closed")
-            waiting = self._waiting
-            if len(waiting) >= EVENTS_WAITING_MAX:
-                waiting = self._wait_for_room()
-            last = stream.last
-            waiting.append(
-                Event(
-                    event_id,
-                    payload.TYPE,
-                    self._time_ns(),
-                    self.run,
-                    stream.name,
-                    stream.version,
-                    self.writer,
-                    self._next_seq,
-                    stream.trace_id,
-                    span.span_id,
-                    payload,
-                    span.parent_span_id,
-                    (last, *causes) if last else tuple(causes),
+            if self._waiting_count >= EVENTS_WAITING_MAX or len(self._waiting) >= BYTES_WAITING_MAX:
+                self._wait_for_room()
+            waiting, seq = self._waiting, self._next_seq
+            size, count, version, last = len(waiting), self._waiting_count, stream.version, stream.last
+            try:
+                self._encode_into(
+                    Event(
+                        event_id,
+                        payload.TYPE,
+                        self._time_ns(),
+                        self.run,
+                        stream.name,
+                        version,
+                        self.writer,
+                        seq,
+                        stream.trace_id,
+                        span.span_id,
+                        payload,
+                        span.parent_span_id,
+                        (last, *causes) if last else tuple(causes),
+                    ),
+                    waiting,
+                    -1,
                 )
-            )
-            stream.version += 1
-            stream.last = link
-            self._next_seq += 1
-            if len(waiting) in _WAKING_COUNTS:
+                waiting += b"\n"
+                if len(waiting) - size > LINE_BYTES_MAX:
+                    raise EventTooLarge(payload.TYPE, len(waiting) - size, LINE_BYTES_MAX)
+                stream.version, stream.last = version + 1, link
+                self._next_seq, self._waiting_count = seq + 1, count + 1
+            except BaseException:  # also KeyboardInterrupt: the event is in the log wholly or not at all
+                del waiting[size:]
+                stream.version, stream.last = version, last
+                self._next_seq, self._waiting_count = seq, count
+                raise
+            if count in _WAKING_COUNTS:
                 self._work.notify()
         return link
 
@@ -277,47 +294,55 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _wait_for_room(self) -> list[Event[Payload]]:
-        """Back-pressure: called with the lock held; returns the list to append to."""
+    def _wait_for_room(self) -> None:
+        """Back-pressure: called with the lock held."""
         self._work.notify()
-        self._changed.wait_for(lambda: self._failure or self._closing or len(self._waiting) < EVENTS_WAITING_MAX)
+        self._changed.wait_for(
+            lambda: (
+                self._failure
+                or self._closing
+                or (self._waiting_count < EVENTS_WAITING_MAX and len(self._waiting) < BYTES_WAITING_MAX)
+            )
+        )
         if self._failure is not None or self._closing:
             raise self._failure or LogClosed("the recorder is closed")
-        return self._waiting
 
     def _write_batches(self) -> None:
         try:
-            while batch := self._next_batch():
-                self._write(batch)
+            while True:
+                lines, count = self._next_batch()
+                if not count:
+                    return
+                self._writer.append(lines, count)
+                with self._lock:
+                    self._durable_seq += count
+                    self._batches += 1
+                    self._changed.notify_all()
         except StoreError as failure:
             self._fail(failure)
         except Exception as problem:  # noqa: BLE001  (a bug here must end the run, never hang it)
             self._fail(StoreError(f"the log's writer thread failed ({problem!r}): please report it"))
 
-    def _next_batch(self) -> list[Event[Payload]]:
+    def _next_batch(self) -> tuple[bytearray, int]:
         """Wait for an event, then a moment for company. Empty when the recorder closes."""
         with self._lock:
-            self._work.wait_for(lambda: self._waiting or self._closing)
+            self._work.wait_for(lambda: self._waiting_count or self._closing)
             self._work.wait_for(self._is_urgent, self._batch_seconds_max)
-            self._waiting_max = max(self._waiting_max, len(self._waiting))
-            batch, self._waiting = self._waiting[:BATCH_EVENTS_MAX], self._waiting[BATCH_EVENTS_MAX:]
-            return batch
+            self._waiting_max = max(self._waiting_max, self._waiting_count)
+            batch, count = self._waiting, self._waiting_count
+            self._waiting, self._waiting_count = bytearray(), 0
+            self._changed.notify_all()
+            return batch, count
 
     def _is_urgent(self) -> bool:
-        return len(self._waiting) >= BATCH_EVENTS_MAX or self._flush_seq > self._durable_seq or self._closing
-
-    def _write(self, batch: list[Event[Payload]]) -> None:
-        lines = encode_events(batch)
-        self._writer.append(lines, len(batch))
-        with self._lock:
-            self._durable_seq += len(batch)
-            self._batches += 1
-            self._changed.notify_all()
+        enough = BATCH_EVENTS_MAX if self._batch_seconds_max is not None else EVENTS_WAITING_MAX
+        is_full = self._waiting_count >= enough or len(self._waiting) >= BYTES_WAITING_MAX
+        return is_full or self._flush_seq > self._durable_seq or self._closing
 
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
             self._failure = failure
-            self._waiting.clear()
+            self._waiting, self._waiting_count = bytearray(), 0
             self._changed.notify_all()
 
     def _after_fork_in_child(self) -> None:

@@ -42,7 +42,7 @@ class FaultyDisk(FolderDisk):
         super().make_folder(folder, name)
         self.unsafe_names.setdefault(_inode(folder), set()).add(name)
 
-    def write_all(self, descriptor: int, data: bytes) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         if "write_all" in self.failing:
             super().write_all(descriptor, data[: len(data) // 2])  # a full disk takes what it can
         self._call("write_all")

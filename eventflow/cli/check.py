@@ -9,7 +9,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.cli.output import print_json, print_table, status_console
-from eventflow.log.reader import segment_paths
+from eventflow.log.layout import segment_paths
 from eventflow.log.runs import RunFolder, find_run, store_path
 from eventflow.log.verify import SegmentReport, verify_run
 from eventflow.quantities import format_size

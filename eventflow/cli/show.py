@@ -1,8 +1,6 @@
 """`eventflow runs` and `eventflow events`: what ran, and what happened."""
 
 import sys
-import time
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -12,13 +10,11 @@ import typer
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.cli.output import print_json, print_table
 from eventflow.event import StoredEvent
-from eventflow.log.format import decode_event
+from eventflow.log import following
 from eventflow.log.reader import RunTail, read_events
 from eventflow.log.runs import RunFolder, find_run, list_runs, store_path
 from eventflow.progress import Tally
 from eventflow.quantities import format_count, format_duration, format_size
-
-_FOLLOW_SECONDS = 0.02
 
 
 class RunLine(msgspec.Struct, frozen=True):
@@ -81,10 +77,14 @@ def events(
     Example: eventflow events latest --type request.failed
     """
     folder = find_run(store_path(store), name)
-    source = _follow(folder) if follow else read_events(folder.log)
+    streams = [stream] if stream is not None else []
+    types = [type_name.removesuffix("*")] if type_name is not None else []
+    read = following.follow if follow else read_events
     try:
-        for event in _chosen(source, stream, type_name):
+        for event in read(folder.log, streams=streams, types=types):
             print_json(event) if json else _print_event(event)
+            if follow:
+                sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 
@@ -107,32 +107,6 @@ def _line(folder: RunFolder) -> RunLine:
         tally.cancelled,
         tally.bytes,
     )
-
-
-def _follow(folder: RunFolder) -> Iterator[StoredEvent]:
-    """The events as they become durable, until nobody writes to the run any more."""
-    tail = RunTail(folder.log)
-    while True:
-        live = folder.is_live()
-        for lines in tail.poll():
-            yield from map(decode_event, lines)
-        if not live:
-            return
-        sys.stdout.flush()
-        time.sleep(_FOLLOW_SECONDS)
-
-
-def _chosen(source: Iterable[StoredEvent], stream: str | None, type_name: str | None) -> Iterator[StoredEvent]:
-    for event in source:
-        if stream is not None and event.stream != stream:
-            continue
-        if type_name is not None and not _type_fits(event.type, type_name):
-            continue
-        yield event
-
-
-def _type_fits(name: str, wanted: str) -> bool:
-    return name.startswith(wanted[:-1]) if wanted.endswith("*") else name == wanted
 
 
 def _print_event(event: StoredEvent) -> None:

@@ -20,8 +20,9 @@ Invariants:
     fixed place.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
+from typing import NamedTuple
 
 import msgspec
 
@@ -30,6 +31,7 @@ from eventflow.event import Event, Payload, StoredEvent
 
 FORMAT = 1
 COMMIT_PREFIX = b'{"commit":'
+_COMMIT_START = b"\n" + COMMIT_PREFIX
 EVENT_PREFIX = b'{"id":"'
 LINE_BYTES_MAX = 1 << 20
 TYPE_OFFSET = len(EVENT_PREFIX) + 36 + len('","type":"')
@@ -57,12 +59,24 @@ class _CommitLine(msgspec.Struct, frozen=True):
 _commit_decoder = msgspec.json.Decoder(_CommitLine)
 
 
+class Place(NamedTuple):
+    """Where a writer's log stands: the chain over everything so far, 32 bytes, and the last event's `seq`."""
+
+    chain: bytes
+    seq: int
+
+
+def first_place(run: str, writer: str) -> Place:
+    """Where a log stands that has no event yet."""
+    return Place(genesis(run, writer), -1)
+
+
 def genesis(run: str, writer: str) -> bytes:
     """The chain of a writer that has written nothing, 32 bytes."""
     return blake2b(f"eventflow log {FORMAT}\n{run}\n{writer}\n".encode(), digest_size=32).digest()
 
 
-def advance(chain: bytes, lines: bytes) -> bytes:
+def advance(chain: bytes, lines: bytes | bytearray) -> bytes:
     """The chain, 32 bytes, after a batch whose event lines are `lines`."""
     digest = blake2b(chain, digest_size=32)
     digest.update(lines)
@@ -88,6 +102,15 @@ def decode_event(line: bytes) -> StoredEvent:
     return _event_decoder.decode(line)
 
 
+def decode_events(lines: bytes) -> list[StoredEvent]:
+    """The events of some lines, newlines included.
+
+    Raises:
+        msgspec.MsgspecError: a line is not an event.
+    """
+    return _event_decoder.decode_lines(lines)
+
+
 def decode_commit(line: bytes, path: str) -> Commit:
     """The commit of a commit line of the segment `path`.
 
@@ -101,24 +124,16 @@ def decode_commit(line: bytes, path: str) -> Commit:
     return commit
 
 
-def committed_length(data: bytes) -> int:
-    """How many bytes of `data`, which begins at the start of a line, belong to whole batches.
-
-    Up to the last whole commit line.
-    """
-    start = len(data)
+def batch_bounds(data: bytes) -> Iterator[tuple[int, int]]:
+    """Of each whole batch of `data`, which begins with one: where its commit line begins, and where that ends."""
+    start = 0
     while True:
-        start = data.rfind(COMMIT_PREFIX, 0, start)
-        if start < 0:
-            return 0
-        end = data.find(b"\n", start)
-        if end >= 0 and (start == 0 or data[start - 1] == 0x0A):
-            return end + 1
-
-
-def event_lines(data: bytes) -> list[bytes]:
-    """The event lines of committed bytes, without newlines and commit lines."""
-    return [line for line in data.split(b"\n") if line and not line.startswith(COMMIT_PREFIX)]
+        commit = start if data.startswith(COMMIT_PREFIX, start) else data.find(_COMMIT_START, start) + 1
+        end = data.find(b"\n", commit) + 1
+        if end == 0 or (commit == 0 and start > 0) or not data.startswith(COMMIT_PREFIX, commit):
+            return
+        yield commit, end
+        start = end
 
 
 def type_is(line: bytes, prefix: bytes) -> bool:

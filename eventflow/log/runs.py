@@ -8,7 +8,6 @@ Invariants:
 """
 
 import contextlib
-import fcntl
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ import msgspec
 from eventflow.disk import Disk
 from eventflow.errors import NewerFormat, StoreError, UnknownRun, UsageError, name_of
 from eventflow.log.format import FORMAT
-from eventflow.log.reader import segment_paths
+from eventflow.log.layout import is_locked, writer_folders
 from eventflow.sources import Sources, SystemSources
 
 DEFAULT_STORE = ".eventflow"
@@ -63,22 +62,8 @@ class RunFolder:
         return info
 
     def is_live(self) -> bool:
-        """Whether a process is writing to this run now: whether any segment's lock is held."""
-        return any(_locked(path) for path in segment_paths(self.log))
-
-
-def _locked(path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+        """Whether a process is writing to this run now: whether any writer's lock is held."""
+        return any(is_locked(folder) for folder in writer_folders(self.log))
 
 
 def store_path(given: Path | None) -> Path:
@@ -115,15 +100,24 @@ def create_run(
         machine=machine or {},
     )
     try:
-        store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.path.mkdir(mode=0o700)
-        folder.log.mkdir(mode=0o700)
+        _make_store(store, disk)
+        disk.create_folder(folder.path)
+        disk.create_folder(folder.log)
         disk.replace_file(folder.path / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
         disk.sync_folder(store)
     except OSError as problem:
         reason = f"the store {name_of(str(store))} cannot be written ({problem.strerror or problem})"
         raise UsageError(reason, "name another folder with --store or EVENTFLOW_STORE, or make room") from problem
     return folder
+
+
+def _make_store(store: Path, disk: Disk) -> None:
+    """The store and the folders above it, each durable in its parent."""
+    missing = [path for path in (store, *store.parents) if not path.exists()]
+    for path in reversed(missing):
+        with contextlib.suppress(FileExistsError):
+            disk.create_folder(path)
+        disk.sync_folder(path.parent)
 
 
 def list_runs(store: Path) -> list[RunFolder]:

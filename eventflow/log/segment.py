@@ -5,38 +5,42 @@ any number of readers may look on, and a crash of one process cannot hurt the lo
 
 Invariants:
     `append` returns only when the batch is on disk; if it raises, the batch does not count and the segment is never
-    written again; a file holds whole batches, and at most one torn one at its end after a crash.
+    written again through this object; a file holds whole batches, and at most one torn one at its end after a crash.
 """
 
 import contextlib
-import errno
 import os
 from pathlib import Path
 
 from eventflow.disk import Disk
-from eventflow.errors import LogWriteFailed
-from eventflow.log.format import advance, encode_commit, genesis
+from eventflow.errors import EventflowError, LogBusy, LogWriteFailed
+from eventflow.log.batches import Tail
+from eventflow.log.format import Place, advance, encode_commit, first_place
+from eventflow.log.layout import LOCK_NAME, segment_name
+from eventflow.log.recovery import recover
 
 SEGMENT_BYTES_MAX = 64 << 20
 
 
-def segment_name(number: int) -> str:
-    """The file name of a writer's n-th live segment."""
-    return f"{number:08}.ndjson"
-
-
 class LogWriter:
-    """The log of one writer of one run. Not safe for several threads at once; the recorder's writer thread owns it.
+    """The log of one writer of one run, to append to. Not safe for several threads at once.
+
+    A log that is there already is recovered and gone on with: what its last process left behind the last commit is cut.
 
     Args:
         folder: `<store>/<run>/log`; the writer's own folder is made in it.
         run: the run.
-        writer: the writer's name, new for each process.
+        writer: the writer's name.
         disk: the operating system, or a test's idea of it.
         segment_bytes_max: a new segment begins after the batch that passes this size.
 
+    Attributes:
+        torn: what was cut on opening: its bytes, and how many events they held that were never acknowledged.
+
     Raises:
-        LogWriteFailed: the first segment could not be made.
+        LogBusy: another process has this log open.
+        LogDamaged: the log is damaged, and so is not written; it can be read up to the damage.
+        LogWriteFailed: it could not be made or recovered.
     """
 
     def __init__(
@@ -44,26 +48,36 @@ class LogWriter:
     ) -> None:
         self.run, self.writer = run, writer
         self.folder = folder / writer
-        self.seq = -1
+        self.torn = Tail()
         self._disk = disk or Disk()
         self._segment_bytes_max = segment_bytes_max
-        self._chain = genesis(run, writer)
         self._number = 0
+        self._place = self._opened_at = first_place(run, writer)
         self._descriptor: int | None = None
+        self._lock: int | None = None
         self._size = 0
         self._failed: LogWriteFailed | None = None
-        with self._fail_stop():
-            self.folder.mkdir(mode=0o700)
-            self._disk.sync_folder(folder)
-            self._open_segment()
+        try:
+            with self._fail_stop():
+                self._make_folder(folder)
+                self._take_lock()
+                self._open()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def path(self) -> Path:
         """The segment that is being written."""
         return self.folder / segment_name(self._number)
 
-    def append(self, lines: bytes, count: int) -> None:
-        """Make a batch of `count` event lines durable: one write, one fdatasync.
+    @property
+    def seq(self) -> int:
+        """The `seq` of the last event that is on disk, -1 if there is none."""
+        return self._place.seq
+
+    def append(self, lines: bytes | bytearray, count: int) -> None:
+        """Make a batch of `count` event lines durable: one write, one fdatasync. A bytearray is used up.
 
         Raises:
             LogWriteFailed: the batch does not count; what was there before does. Every later call raises the same
@@ -71,69 +85,101 @@ class LogWriter:
         """
         if self._failed:
             raise self._failed
-        chain = advance(self._chain, lines)
-        seq = self.seq + count
-        batch = lines + encode_commit(count, seq, chain)
+        place = Place(advance(self._place.chain, lines), self._place.seq + count)
         with self._fail_stop():
-            descriptor = self._require_open()
-            self._disk.write_all(descriptor, batch)
-            self._disk.sync(descriptor)
-        self._chain, self.seq = chain, seq
-        self._size += len(batch)
+            lines += encode_commit(count, place.seq, place.chain)
+            self._write(lines)
+            self._place = place
         if self._size >= self._segment_bytes_max:
-            self._rotate()
+            with self._fail_stop():
+                self._rotate()
 
     def close(self) -> None:
-        """Release the segment. Idempotent. What was appended is on disk already."""
+        """Write that the log ends here, and release it. Idempotent. What was appended is on disk already.
+
+        The last line is the commit of an empty batch: it tells damage of the batch before it from a torn one.
+        """
+        if self._descriptor is not None and not self._failed and self._place != self._opened_at:
+            place = Place(advance(self._place.chain, b""), self._place.seq)
+            with contextlib.suppress(LogWriteFailed), self._fail_stop():
+                self._write(encode_commit(0, place.seq, place.chain))
+        self._release()
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: let go of what was inherited, so that the lock ends with the parent."""
+        descriptors, self._descriptor, self._lock = (self._descriptor, self._lock), None, None
+        for descriptor in descriptors:
+            if descriptor is not None:
+                os.close(descriptor)
+
+    def _make_folder(self, log: Path) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._disk.create_folder(self.folder)
+        if self.folder.is_symlink():
+            raise NotADirectoryError(None, "it is a symbolic link")
+        self._disk.sync_folder(log)
+
+    def _take_lock(self) -> None:
+        try:
+            self._lock = self._disk.lock(self.folder / LOCK_NAME)
+        except BlockingIOError as problem:
+            raise LogBusy(str(self.folder)) from problem
+
+    def _open(self) -> None:
+        found = recover(self.folder, self._disk)
+        self._place = self._opened_at = found.place
+        self._number, self._size, self.torn = found.number, found.size, found.tail
+        if found.size:
+            self._descriptor = self._disk.open(self.path)
+        else:
+            self._begin_segment()
+
+    def _begin_segment(self) -> None:
+        # A crash may have left the file, with less than its first line, which recovery has cut.
+        self._descriptor = self._disk.open(self.path) if self.path.is_file() else self._disk.create(self.path)
+        self._size = 0
+        self._write(encode_commit(0, self._place.seq, self._place.chain))
+        self._disk.sync_folder(self.folder)
+
+    def _rotate(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             self._disk.close(descriptor)
+        self._number += 1
+        self._begin_segment()
 
-    def abandon_in_child(self) -> None:
-        """In a forked child: let go of the inherited descriptor, so that the lock ends with the parent."""
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
-
-    def _require_open(self) -> int:
+    def _write(self, data: bytes | bytearray) -> None:
         if self._descriptor is None:
-            raise OSError(errno.EBADF, "the segment is closed")
-        return self._descriptor
-
-    def _open_segment(self) -> None:
-        self._descriptor = self._disk.create(self.path)
-        self._disk.lock(self._descriptor)
-        opening = encode_commit(0, self.seq, self._chain)
-        self._disk.write_all(self._descriptor, opening)
+            raise OSError(None, "the segment is closed")
+        self._disk.write_all(self._descriptor, data)
         self._disk.sync(self._descriptor)
-        self._disk.sync_folder(self.folder)
-        self._size = len(opening)
+        self._size += len(data)
 
-    def _rotate(self) -> None:
-        with self._fail_stop():
-            self.close()
-            self._number += 1
-            self._open_segment()
+    def _release(self) -> None:
+        descriptors, self._descriptor, self._lock = (self._descriptor, self._lock), None, None
+        for descriptor in descriptors:
+            if descriptor is not None:
+                with contextlib.suppress(OSError):  # everything that counts was synced before
+                    self._disk.close(descriptor)
 
     def _fail_stop(self) -> "_FailStop":
         return _FailStop(self)
 
-    def _stop_for_good(self, problem: OSError) -> LogWriteFailed:
-        """After a failed write or fsync nobody knows what the kernel kept.
+    def _stop_for_good(self, problem: str) -> LogWriteFailed:
+        """After a failed write or fsync nobody knows what the kernel kept, and after an interrupted one nor does this.
 
         Cut to the last commit if that can be done, write no more.
         """
         if self._descriptor is not None:
             with contextlib.suppress(OSError):
                 self._disk.truncate(self._descriptor, self._size)
-            with contextlib.suppress(OSError):
-                self.close()
-        self._failed = LogWriteFailed(str(self.path), problem.strerror or str(problem))
+        self._release()
+        self._failed = LogWriteFailed(str(self.path), problem)
         return self._failed
 
 
 class _FailStop:
-    """Turns an OSError into the writer's end."""
+    """Any exception out of a write is the writer's end; an OSError is told as the log's own error."""
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
@@ -143,4 +189,6 @@ class _FailStop:
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
-            raise self._writer._stop_for_good(error) from error  # noqa: SLF001  (one class in two pieces)
+            raise self._writer._stop_for_good(error.strerror or str(error)) from error  # noqa: SLF001  (one class in two)
+        if error is not None and not isinstance(error, EventflowError):
+            self._writer._stop_for_good(f"interrupted by {type(error).__name__}")  # noqa: SLF001

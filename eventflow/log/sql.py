@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from eventflow.errors import LogDamaged, UsageError, name_of
-from eventflow.log.format import COMMIT_PREFIX, LINE_BYTES_MAX, event_lines
-from eventflow.log.reader import SegmentTail, writer_folders, writer_segments
+from eventflow.log.format import COMMIT_PREFIX, LINE_BYTES_MAX
+from eventflow.log.layout import list_segments, writer_folders
+from eventflow.log.reader import SegmentTail, wanted_lines
 from eventflow.log.runs import RunFolder, find_run, list_runs
 from eventflow.log.views import VIEWS, Column, View
 
@@ -197,7 +198,7 @@ def _sort_segments(folder: RunFolder) -> tuple[list[Path], list[Path]]:
     """
     segments: list[tuple[Path, bool]] = []
     for writer in writer_folders(folder.log):
-        paths = [path.absolute() for path in writer_segments(writer)]
+        paths = [segment.path.absolute() for segment in list_segments(writer) if not segment.is_sealed]
         segments += [(path, path == paths[-1]) for path in paths]
     whole = {path for path, _ in segments if ends_with_commit(_tail(path))}
     is_live = folder.is_live()
@@ -213,8 +214,8 @@ def _tail(path: Path) -> bytes:
 
 def _committed_lines(paths: Sequence[Path]) -> Iterator[str]:
     for path in paths:
-        for data in SegmentTail(path).poll():
-            for line in event_lines(data):
+        for batch in SegmentTail(path).poll():
+            for line in wanted_lines(batch, -1):
                 try:
                     yield line.decode()
                 except UnicodeDecodeError as problem:

@@ -1,9 +1,7 @@
-"""Checking that a log says what was written: the chain of every batch, the order of every event.
-
-The check is a fold over lines, pure; reading the file is a short loop around it.
+"""Checking that a log says what was written: the chain of every batch, the order of every event, in every segment.
 
 Invariants:
-    bytes after the last whole batch are torn, not damaged: they were never acknowledged;
+    bytes after the last whole batch are torn, not damaged, if a crash leaves such bytes: they were never acknowledged;
     any other byte that is not what was written is reported with file, offset and line.
 """
 
@@ -13,108 +11,127 @@ from pathlib import Path
 import msgspec
 
 from eventflow.errors import LogDamaged, NewerFormat
-from eventflow.log.format import COMMIT_PREFIX, Commit, advance, decode_commit, decode_event, genesis
-from eventflow.log.reader import writer_folders, writer_segments
+from eventflow.log.batches import Batch, Tail
+from eventflow.log.format import Place, first_place
+from eventflow.log.layout import SegmentFile, is_locked, list_segments, segment_name, writer_folders
+from eventflow.log.reader import SegmentTail
+from eventflow.log.sealed import read_sealed
 
 
 class SegmentReport(msgspec.Struct, frozen=True):
     """What the check of one segment found.
 
-    `torn_bytes` stand after the last whole batch; `damage` is the error's text.
+    Attributes:
+        path: the segment.
+        events: the events that are good.
+        batches: the batches that are good.
+        bytes: the size of the file.
+        torn_bytes: what stands after the last whole batch and was never acknowledged.
+        torn_events: how many whole events that holds.
+        damage: the error's text, if the segment is damaged.
     """
 
     path: str
-    events: int
-    batches: int
-    bytes: int
+    events: int = 0
+    batches: int = 0
+    bytes: int = 0
     torn_bytes: int = 0
+    torn_events: int = 0
     damage: str | None = None
 
 
-class _Checker:
-    """The fold over the lines of one writer's segments."""
+class _Envelope(msgspec.Struct, gc=False):
+    """What the check looks at of an event."""
 
-    def __init__(self, run: str, writer: str) -> None:
-        self.run, self.writer = run, writer
-        self.chain, self.seq = genesis(run, writer), -1
-        self.begin(Path())
+    id: str
+    run: str
+    stream: str
+    writer: str
+    version: int
+    seq: int
 
-    def begin(self, path: Path) -> None:
-        self.path, self.opened = path, False
-        self.offset = self.batch_offset = 0
-        self.line = self.batch_line = 1
-        self.events = self.batches = 0
-        self._batch: list[bytes] = []
 
-    def feed(self, line: bytes) -> None:
-        """Take the next whole line, its newline included."""
-        if line.startswith(COMMIT_PREFIX):
-            self._commit(line)
-            self.batch_offset, self.batch_line = self.offset + len(line), self.line + 1
-        else:
-            self._batch.append(line)
-        self.offset += len(line)
-        self.line += 1
-
-    def _commit(self, line: bytes) -> None:
-        try:
-            commit = decode_commit(line, str(self.path))
-        except msgspec.MsgspecError as problem:
-            raise self._damaged(f"the commit line cannot be read ({problem})") from problem
-        lines = b"".join(self._batch)
-        chain = advance(self.chain, lines) if self.opened else self.chain
-        if commit.chain != chain.hex():
-            raise self._damaged(
-                "the bytes are not those that were committed"
-                if self.opened
-                else "the segment does not follow the one before it"
-            )
-        self._check_events(commit)
-        self.chain, self.opened = chain, True
-        self.events += len(self._batch)
-        self.batches += 1
-        self._batch.clear()
-
-    def _check_events(self, commit: Commit) -> None:
-        if commit.count != len(self._batch) or commit.seq != self.seq + commit.count:
-            raise self._damaged(f"{len(self._batch)} events where the commit line counts {commit.count}")
-        for line in self._batch:
-            try:
-                event = decode_event(line)
-            except msgspec.MsgspecError as problem:
-                raise self._damaged(f"not an event ({problem})") from problem
-            self.seq += 1
-            if (event.seq, event.run, event.writer) != (self.seq, self.run, self.writer):
-                raise self._damaged(f"event {event.seq} of {event.writer} in the place of {self.seq} of {self.writer}")
-
-    def _damaged(self, problem: str) -> LogDamaged:
-        return LogDamaged(str(self.path), self.batch_offset, self.batch_line, problem)
+_decoder = msgspec.json.Decoder(_Envelope)
 
 
 def verify_run(log: Path, run: str, progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[SegmentReport]:
-    """Check every segment of a run, one report each. `progress` is told the bytes of each segment when it is done."""
+    """Check every segment of a run, live and sealed: one report each. After a damaged one the next is checked alone.
+
+    Args:
+        log: `<store>/<run>/log`.
+        run: the run.
+        progress: is told the bytes of each segment when it is done.
+    """
     for folder in writer_folders(log):
-        checker = _Checker(run, folder.name)
-        for number, path in enumerate(writer_segments(folder)):
-            report = _check_segment(checker, path, number)
-            progress(report.bytes)
-            yield report
-            if report.damage:  # what follows hangs from a chain that is broken
-                break
+        yield from _verify_writer(folder, run, progress)
 
 
-def _check_segment(checker: _Checker, path: Path, number: int) -> SegmentReport:
-    checker.begin(path)
-    size = path.stat().st_size
-    damage = None
-    try:
-        if path.stem != f"{number:08}":
-            raise LogDamaged(str(path), 0, 1, f"segment {number:08} is missing")
-        with path.open("rb") as file:
-            for line in file:
-                if line.endswith(b"\n"):
-                    checker.feed(line)
-    except (LogDamaged, NewerFormat) as problem:
-        damage = str(problem)
-    torn = 0 if damage else size - checker.batch_offset
-    return SegmentReport(str(path), checker.events, checker.batches, size, torn, damage)
+def _verify_writer(folder: Path, run: str, progress: Callable[[int], None]) -> Iterator[SegmentReport]:
+    place: Place | None = first_place(run, folder.name)
+    segments = list_segments(folder)
+    expected = 0
+    for segment in segments:
+        for missing in range(expected, segment.number):
+            problem = LogDamaged(str(folder / segment_name(missing)), 0, 1, f"segment {missing:08} is missing")
+            yield SegmentReport(problem.path, damage=str(problem))
+            place = None
+        expected = segment.number + 1
+        check = _Check(segment, run, folder.name, place)
+        report = check.report(is_last=segment is segments[-1])
+        progress(report.bytes)
+        yield report
+        place = None if report.damage else check.place
+
+
+class _Check:
+    """The check of one segment."""
+
+    def __init__(self, segment: SegmentFile, run: str, writer: str, before: Place | None) -> None:
+        self._segment, self._run, self._writer = segment, run, writer
+        self.place = before
+        self._events = self._batches = 0
+
+    def report(self, *, is_last: bool) -> SegmentReport:
+        size, tail, damage = self._segment.path.stat().st_size, Tail(), None
+        try:
+            tail = self._read(is_last=is_last)
+        except (LogDamaged, NewerFormat) as problem:
+            damage = str(problem)
+        path = str(self._segment.path)
+        return SegmentReport(path, self._events, self._batches, size, tail.bytes, tail.events, damage)
+
+    def _read(self, *, is_last: bool) -> Tail:
+        if self._segment.is_sealed:
+            for batch in read_sealed(self._segment.path, self.place):
+                self._take(batch, 0)
+            return Tail()
+        reading = SegmentTail(self._segment.path, self.place)
+        start = 0
+        for batch in reading.poll():
+            self._take(batch, start)
+            start = batch.end
+        tail = reading.tail()
+        if tail.bytes and not is_last:
+            raise reading.damaged("bytes without a commit stand in a segment that is followed by another")
+        if tail.problem and not is_locked(self._segment.path.parent):
+            raise reading.damaged(tail.problem)
+        return tail
+
+    def _take(self, batch: Batch, start: int) -> None:
+        """Every event of a batch is of this writer and in its place. `start` is the offset of the batch."""
+        try:
+            events = _decoder.decode_lines(batch.lines)
+        except msgspec.MsgspecError as problem:
+            raise self._damaged(start, f"a line is not an event ({problem})") from problem
+        seq = batch.place.seq - batch.count
+        for event in events:
+            seq += 1
+            if event.seq != seq or event.run != self._run or event.writer != self._writer:
+                found = f"event {event.seq} of {event.writer} in run {event.run}"
+                raise self._damaged(start, f"{found} stands in the place of {seq} of {self._writer}")
+        self.place = batch.place
+        self._events += batch.count
+        self._batches += 1
+
+    def _damaged(self, offset: int, problem: str) -> LogDamaged:
+        return LogDamaged(str(self._segment.path), offset, self._batches + self._events + 1, problem)

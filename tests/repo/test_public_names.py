@@ -5,6 +5,8 @@ import inspect
 import eventflow
 
 PUBLIC_NAMES = [
+    "Appended",
+    "Appender",
     "Event",
     "EventflowError",
     "Handoff",
@@ -19,12 +21,15 @@ PUBLIC_NAMES = [
     "Span",
     "StoreError",
     "StoredEvent",
+    "Subscription",
     "SystemSources",
     "UsageError",
+    "WrongVersion",
     "create_run",
     "current_span",
     "decode_payload",
     "find_run",
+    "follow",
     "list_runs",
     "payload_types",
     "read_events",

@@ -134,7 +134,7 @@ def test_a_run_that_nobody_writes_to_and_that_has_no_end_was_killed(ran: Ran, on
     (path,) = find_run(ran.store, one_run["run"]).log.rglob("*.ndjson")
     lines = path.read_bytes().splitlines(keepends=True)
     commits = [place for place, line in enumerate(lines) if line.startswith(b'{"commit"')]
-    path.write_bytes(b"".join(lines[: commits[-2] + 1]))
+    path.write_bytes(b"".join(lines[: commits[-3] + 1]))
     assert json.loads(ran("runs", "--json")[1])[0]["state"] == "killed"
 
 

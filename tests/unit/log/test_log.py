@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from eventflow.disk import Disk
-from eventflow.errors import LogDamaged, LogWriteFailed, NewerFormat, StoreError, UnknownRun, UsageError
-from eventflow.log.format import committed_length, decode_commit, encode_commit, event_lines, genesis
+from eventflow.errors import LogBusy, LogDamaged, LogWriteFailed, NewerFormat, StoreError, UnknownRun, UsageError
+from eventflow.log import reader
+from eventflow.log.format import batch_bounds, decode_commit, encode_commit, genesis
 from eventflow.log.reader import RunTail, SegmentTail, read_events
 from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
 from eventflow.log.segment import LogWriter
@@ -41,6 +42,12 @@ def fill(run: RunFolder, count: int, *, batch: int = 10, **options: int) -> list
     return sorted(run.log.glob("*/*.ndjson"))
 
 
+def committed_lines(data: bytes) -> list[bytes]:
+    """The event lines that a commit line covers."""
+    end = max((end for _, end in batch_bounds(data)), default=0)
+    return [line for line in data[:end].split(b"\n") if line and not line.startswith(b'{"commit"')]
+
+
 def reports(run: RunFolder) -> list[SegmentReport]:
     """What verify says."""
     return list(verify_run(run.log, run.run))
@@ -54,8 +61,8 @@ def test_a_segment_is_lines_of_events_each_batch_ended_by_a_commit(run: RunFolde
     (path,) = fill(run, 25)
     lines = path.read_bytes().splitlines()
     commits = [(place, decode_commit(line, "")) for place, line in enumerate(lines) if line.startswith(b'{"commit"')]
-    assert [place for place, _ in commits] == [0, 11, 22, 28]
-    assert [(commit.count, commit.seq) for _, commit in commits] == [(0, -1), (10, 9), (10, 19), (5, 24)]
+    assert [place for place, _ in commits] == [0, 11, 22, 28, 29]
+    assert [(commit.count, commit.seq) for _, commit in commits] == [(0, -1), (10, 9), (10, 19), (5, 24), (0, 24)]
     assert commits[0][1].chain == genesis(run.run, path.parent.name).hex()
 
 
@@ -71,7 +78,7 @@ def test_events_read_back_in_order_with_gapless_seq_and_version(run: RunFolder) 
 def test_verify_finds_a_good_log_good(run: RunFolder) -> None:
     """Events, batches and bytes are counted; nothing is torn or damaged."""
     (path,) = fill(run, 25)
-    assert reports(run) == [SegmentReport(str(path), 25, 4, path.stat().st_size)]
+    assert reports(run) == [SegmentReport(str(path), 25, 5, path.stat().st_size)]
 
 
 def test_any_flipped_byte_before_the_last_commit_is_found_and_named(run: RunFolder) -> None:
@@ -91,7 +98,7 @@ def test_any_flipped_byte_before_the_last_commit_is_found_and_named(run: RunFold
         assert named <= place
 
 
-@pytest.mark.parametrize("torn", [b'{"id":"x', b"\x00" * 100, b'{"commit":{"format":1,"count":3'])
+@pytest.mark.parametrize("torn", [b'{"id":"x', b"\x00" * 100, b'{"commit":{"format":1,"count":0'])
 def test_a_torn_tail_is_no_damage_and_nobody_reads_it(run: RunFolder, torn: bytes) -> None:
     """What has no whole commit line was never acknowledged: verify counts its bytes, readers do not see it."""
     (path,) = fill(run, 10)
@@ -106,7 +113,7 @@ def test_events_without_their_commit_line_do_not_count(run: RunFolder) -> None:
     """A whole event line is not enough."""
     (path,) = fill(run, 10)
     data = path.read_bytes()
-    path.write_bytes(data[: data.rstrip(b"\n").rfind(b"\n") + 1])
+    path.write_bytes(data[: data.rindex(b'{"commit":{"format":1,"count":10')])
     assert list(read_events(run.log)) == []
     assert reports(run)[0].events == 0
 
@@ -119,7 +126,7 @@ def test_a_segment_from_another_writer_or_a_missing_one_is_found(run: RunFolder,
     assert len(list(read_events(run.log))) == 30
     second = paths[1].read_bytes()
     paths[1].write_bytes(paths[2].read_bytes())
-    assert "does not follow the one before it" in (reports(run)[1].damage or "")
+    assert "does not follow the segment before it" in (reports(run)[1].damage or "")
     paths[1].unlink()
     assert "segment 00000001 is missing" in (reports(run)[1].damage or "")
     other = create_run(tmp_path / "other", stage="serial")
@@ -133,31 +140,30 @@ def test_a_tail_gives_each_committed_line_once_while_the_log_grows(run: RunFolde
     """Polling between batches, in mid batch and in mid line: no line twice, none missing, none uncommitted."""
     (path,) = fill(run, 20, batch=5)
     whole = path.read_bytes()
-    growing = run.path / "growing"
-    (growing / "w").mkdir(parents=True)
+    growing = run.path / "growing" / run.run / "log"
+    writer = path.parent.name
+    (growing / writer).mkdir(parents=True)
     tail, seen = RunTail(growing), []
     for end in range(0, len(whole) + 1, 97):
-        (growing / "w" / "00000000.ndjson").write_bytes(whole[:end])
+        (growing / writer / "00000000.ndjson").write_bytes(whole[:end])
         for lines in tail.poll():
             seen += lines
-        committed = event_lines(whole[: committed_length(whole[:end])])
-        assert seen == committed
-    (growing / "w" / "00000000.ndjson").write_bytes(whole)
+        assert seen == committed_lines(whole[:end])
+    (growing / writer / "00000000.ndjson").write_bytes(whole)
     for lines in tail.poll():
         seen += lines
     assert len(seen) == 20
 
 
-def test_a_batch_larger_than_a_block_is_read(run: RunFolder) -> None:
+def test_a_batch_larger_than_a_block_is_read(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The block grows until the batch fits."""
+    monkeypatch.setattr(reader, "_BLOCK_BYTES", 100)
     (path,) = fill(run, 30, batch=30)
-    tail = SegmentTail(path)
-    tail._block_bytes = 100
-    assert sum(len(event_lines(data)) for data in tail.poll()) == 30
+    assert [batch.count for batch in SegmentTail(path).poll()] == [0, 30, 0]
 
 
 def test_a_committed_line_that_is_no_event_is_named_when_it_is_read(run: RunFolder) -> None:
-    """Reading without verifying still names file, offset and line."""
+    """Reading checks the chain, and names file, offset and line."""
     (path,) = fill(run, 3)
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"time":1', b'"time":x', 1))
@@ -180,7 +186,7 @@ class FaultyDisk(Disk):
         elif call == "sync" and self.left < 0:
             self.synced_after_failure += 1
 
-    def write_all(self, descriptor: int, data: bytes) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         try:
             self._count("write_all")
         except OSError:
@@ -224,11 +230,14 @@ def test_a_segment_is_for_one_process_and_for_its_owner_only(run: RunFolder) -> 
     assert not run.is_live()
 
 
-def test_two_writers_of_one_name_are_refused(run: RunFolder) -> None:
-    """A writer's folder is made by it and by nobody else."""
-    LogWriter(run.log, run.run, "w").close()
-    with pytest.raises(LogWriteFailed):
+def test_two_writers_of_one_name_are_refused_while_one_lives(run: RunFolder) -> None:
+    """The second goes on where the first ended, but not before."""
+    first = LogWriter(run.log, run.run, "w")
+    with pytest.raises(LogBusy, match="being written by another process"):
         LogWriter(run.log, run.run, "w")
+    first.append(b'{"id":"x"}\n', 1)
+    first.close()
+    assert LogWriter(run.log, run.run, "w").seq == 0
 
 
 def test_runs_are_found_by_name_beginning_end_and_latest(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""Whole batches and torn tails: what of the bytes of a segment counts. Pure functions and one fold over bytes.
+
+Invariants:
+    every batch that comes out of a fold continues the chain of the one before it;
+    a tail is *torn* only if it is the beginning of what the writer would have written next; any other bytes are damage,
+    because a crash cannot have made them out of an append.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from eventflow.errors import LogDamaged
+from eventflow.log.format import (
+    COMMIT_PREFIX,
+    EVENT_PREFIX,
+    Place,
+    advance,
+    batch_bounds,
+    decode_commit,
+    decode_event,
+    encode_commit,
+)
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """A whole batch that was checked.
+
+    Attributes:
+        lines: its event lines, newlines included; empty for the batch that opens or closes a segment.
+        count: how many they are.
+        place: where the log stands after it.
+        end: the offset in the segment of the byte after its commit line.
+    """
+
+    lines: bytes
+    count: int
+    place: Place
+    end: int
+
+
+class BatchFold:
+    """The fold over the bytes of one segment.
+
+    Args:
+        path: the segment, for messages.
+        before: where the writer's log stands before it; None takes the segment's own word for it, which its first line
+            gives.
+    """
+
+    def __init__(self, path: str, before: Place | None) -> None:
+        self.path = path
+        self.place = before
+        self.offset = 0
+        self.is_open = False
+
+    def feed(self, data: bytes) -> Iterator[Batch]:
+        """The whole batches at the beginning of `data`, which is what the segment holds from `offset` on.
+
+        Raises:
+            LogDamaged: a batch is not what was committed. Those before it were given.
+            NewerFormat: a newer eventflow wrote it.
+        """
+        start = 0
+        for commit_start, end in batch_bounds(data):
+            batch = self._check(data[start:commit_start], data[commit_start:end])
+            start = end
+            yield batch
+
+    def _check(self, lines: bytes, commit_line: bytes) -> Batch:
+        try:
+            commit = decode_commit(commit_line, self.path)
+            chain = bytes.fromhex(commit.chain)
+        except (msgspec.MsgspecError, ValueError) as problem:
+            raise self._damaged(f"the commit line cannot be read ({problem})") from problem
+        if not self.is_open:
+            self._check_opening(lines, Place(chain, commit.seq))
+        elif self.place is not None and chain != advance(self.place.chain, lines):
+            raise self._damaged("the bytes are not those that were committed")
+        elif self.place is not None and not (commit.count == lines.count(b"\n") == commit.seq - self.place.seq):
+            raise self._damaged(f"the commit line counts {commit.count} events up to {commit.seq}, which is not so")
+        self.place = Place(chain, commit.seq)
+        self.is_open = True
+        self.offset += len(lines) + len(commit_line)
+        return Batch(lines, commit.count, self.place, self.offset)
+
+    def _check_opening(self, lines: bytes, found: Place) -> None:
+        if lines:
+            raise self._damaged("it does not begin with a commit line")
+        if self.place is not None and found != self.place:
+            raise self._damaged("it does not follow the segment before it, or is of another run or writer")
+
+    def _damaged(self, problem: str) -> LogDamaged:
+        return LogDamaged(self.path, self.offset, line_number(self.path, self.offset), problem)
+
+
+class Tail(msgspec.Struct, frozen=True):
+    """What stands after the last whole batch of a segment.
+
+    `events` were written whole and never acknowledged. `problem` says why a crash cannot have left these bytes; None if
+    the tail is torn.
+    """
+
+    bytes: int = 0
+    events: int = 0
+    problem: str | None = None
+
+
+def judge_tail(tail: bytes, place: Place, *, is_open: bool) -> Tail:
+    """Whether the bytes after the last whole batch are what a crash leaves behind.
+
+    A crash leaves the beginning of what was being written: whole event lines that continue the log, then part of a
+    line, and where the file system had made room already, zeros up to the end.
+
+    Args:
+        tail: these bytes.
+        place: where the log stands before them.
+        is_open: whether the segment has its first commit line.
+    """
+    *lines, rest = tail.rstrip(b"\0").split(b"\n")
+    problem = None if is_open or not lines else "it does not begin with a commit line"
+    for number, line in enumerate(lines, 1):
+        problem = problem or _problem_of_line(line, place.seq + number)
+    written = b"".join(line + b"\n" for line in lines)
+    chain = advance(place.chain, written) if is_open else place.chain
+    commit = encode_commit(len(lines), place.seq + len(lines), chain)
+    if not problem and not (commit.startswith(rest) or (is_open and _can_begin_event(rest))):
+        problem = "the line at its end is neither an event nor the commit of what stands before it"
+    return Tail(len(tail), len(lines), problem)
+
+
+def line_number(path: str, offset: int) -> int:
+    """The line, from 1, in which that byte of a file stands. 0 if the file cannot be read."""
+    count = 1
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  (the path is only a name here)
+            while offset > 0 and (block := file.read(min(offset, 1 << 20))):
+                count += block.count(b"\n")
+                offset -= len(block)
+    except OSError:
+        return 0
+    return count
+
+
+def _problem_of_line(line: bytes, seq: int) -> str | None:
+    if line.startswith(COMMIT_PREFIX):
+        return "a commit line does not fit what stands before it"
+    try:
+        found = decode_event(line).seq
+    except msgspec.MsgspecError as problem:
+        return f"a line is not an event ({problem})"
+    return None if found == seq else f"event {found} stands in the place of {seq}"
+
+
+def _can_begin_event(rest: bytes) -> bool:
+    return rest.startswith(EVENT_PREFIX) or EVENT_PREFIX.startswith(rest)

@@ -1,0 +1,252 @@
+"""Following a run while it goes on, and subscriptions: readers whose place outlives them.
+
+Nothing tells a reader in another process, or on another machine with a shared volume, that a file has grown. So it
+looks: two `stat` calls for each writer, fifty times a second, and it reads only where there is something new.
+
+Invariants:
+    every event is given at least once to a subscription of a name, however often it is killed and begun again; through
+    the event's `id` its reader can make that exactly once;
+    a checkpoint is whole, never goes backwards, and never says more than is on disk.
+"""
+
+import os
+import re
+import time
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from eventflow.disk import Disk
+from eventflow.errors import LogBusy, LogWriteFailed, NewerFormat, StoreError, UsageError, name_of
+from eventflow.event import StoredEvent
+from eventflow.log.format import FORMAT
+from eventflow.log.layout import is_locked, segment_paths, writer_folders
+from eventflow.log.reader import EventFilter, Position, WriterTail, batch_events
+
+PERIOD_SECONDS = 0.02
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+class EventTail:
+    """The events of a run as they become durable, from one place on.
+
+    Those of each writer come in its order; between writers in the order in which they are found.
+
+    Args:
+        log: `<store>/<run>/log`.
+        after: where to begin; from the start if None.
+        streams: only those of these streams; all if empty.
+        types: only those of these types; all if empty. A name that ends with a dot stands for all that begin with it.
+    """
+
+    def __init__(
+        self, log: Path, *, after: Position | None = None, streams: Collection[str] = (), types: Collection[str] = ()
+    ) -> None:
+        self.log = log
+        self.position = dict(after or {})
+        self._filter = EventFilter(streams, types)
+        self._tails: dict[Path, WriterTail] = {}
+        self._is_midway = False
+
+    def poll(self) -> Iterator[StoredEvent]:
+        """The events since the last one that was given. `position` moves on with each.
+
+        Raises:
+            LogDamaged: the log is not what was written; what stands before was given.
+        """
+        if self._is_midway:  # the last call's events were not taken to their end
+            self._tails.clear()
+        self._is_midway = True
+        for tail in self._writers():
+            if tail.may_have_news():
+                yield from self._poll(tail)
+        self._is_midway = False
+
+    def _poll(self, tail: WriterTail) -> Iterator[StoredEvent]:
+        writer, before = tail.folder.name, tail.seq
+        for batch in tail.poll():
+            for event in batch_events(batch, before, self._filter, tail.folder):
+                self.position[writer] = event.seq
+                yield event
+            self.position[writer] = before = batch.place.seq
+
+    def _writers(self) -> list[WriterTail]:
+        for folder in writer_folders(self.log):
+            if folder not in self._tails:
+                self._tails[folder] = WriterTail(folder, self.position.get(folder.name, -1))
+        return list(self._tails.values())
+
+
+def follow(
+    log: Path,
+    *,
+    after: Position | None = None,
+    streams: Collection[str] = (),
+    types: Collection[str] = (),
+    period_seconds: float = PERIOD_SECONDS,
+) -> Iterator[StoredEvent]:
+    """The events of a run as they become durable, until nobody writes to it any more.
+
+    Args:
+        log: as `EventTail`; so are `after`, `streams` and `types`.
+        after: see there.
+        streams: see there.
+        types: see there.
+        period_seconds: how long it sleeps when there is nothing new, and so how late it can be.
+
+    Raises:
+        LogDamaged: the log is not what was written; what stands before was given.
+    """
+    yield from _follow(EventTail(log, after=after, streams=streams, types=types), period_seconds)
+
+
+def _follow(tail: EventTail, period_seconds: float) -> Iterator[StoredEvent]:
+    while True:
+        is_live = any(is_locked(folder) for folder in writer_folders(tail.log))
+        yield from tail.poll()
+        if not is_live:
+            return
+        time.sleep(period_seconds)
+
+
+class _Checkpoint(msgspec.Struct, frozen=True):
+    """What is kept of a subscription."""
+
+    format: int
+    name: str
+    position: dict[str, int]
+
+
+class Subscription:
+    """A named reader of one run, to be gone on with by its name, also after it was killed. A context manager.
+
+    Its place is kept in `<run>/projections/<name>.json` when `save` is called and at the end of the `with` block. If
+    that ends with an exception, the event that was given last counts as not done, and comes again.
+
+    Args:
+        run: `<store>/<run>`.
+        name: letters, digits, dots, dashes and underscores, at most 100.
+        streams: see `EventTail`.
+        types: see `EventTail`.
+        disk: the operating system, or a test's idea of it.
+
+    Raises:
+        UsageError: the name cannot be one.
+        LogBusy: another process goes by this name.
+        StoreError: the checkpoint cannot be read or written.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        name: str,
+        *,
+        streams: Collection[str] = (),
+        types: Collection[str] = (),
+        disk: Disk | None = None,
+    ) -> None:
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"{name_of(name)} cannot name a subscription", "use letters, digits, dots, dashes")
+        self.name = name
+        self._disk = disk or Disk()
+        self._folder = run / "projections"
+        self._path = self._folder / f"{name}.json"
+        self._lock: int | None = self._take_lock(run)
+        try:
+            self._saved = self._load()
+        except BaseException:
+            self.close()
+            raise
+        self._done = dict(self._saved)
+        self._tail = EventTail(run / "log", after=self._saved, streams=streams, types=types)
+
+    def poll(self) -> Iterator[StoredEvent]:
+        """The events that came since. See `EventTail.poll`."""
+        yield from self._count(self._tail.poll())
+
+    def follow(self, period_seconds: float = PERIOD_SECONDS) -> Iterator[StoredEvent]:
+        """The events as they become durable, until nobody writes to the run any more. See `follow`."""
+        yield from self._count(_follow(self._tail, period_seconds))
+
+    def save(self) -> None:
+        """Everything that was given so far is done, and does not come again. Two fsyncs, and one for each writer.
+
+        Raises:
+            LogWriteFailed: it could not be made durable; the place that was saved before counts.
+        """
+        self._done = dict(self._tail.position)
+        self._write()
+
+    def close(self) -> None:
+        """Let go of the name. Saves nothing. Idempotent."""
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            self._disk.close(descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._done = dict(self._tail.position)
+            self._write()
+        finally:
+            self.close()
+
+    def _count(self, events: Iterator[StoredEvent]) -> Iterator[StoredEvent]:
+        for event in events:
+            yield event
+            self._done[event.writer] = event.seq  # whoever asks for the next one is done with this one
+
+    def _write(self) -> None:
+        furthest = self._saved | {
+            writer: max(seq, self._saved.get(writer, -1)) for writer, seq in self._done.items() if seq >= 0
+        }
+        if furthest == self._saved:
+            return
+        try:
+            self._make_read_events_durable()
+            data = msgspec.json.encode(_Checkpoint(FORMAT, self.name, furthest), order="sorted")
+            self._disk.replace_file(self._path, data + b"\n")
+        except OSError as problem:
+            raise LogWriteFailed(str(self._path), problem.strerror or str(problem)) from problem
+        self._saved = furthest
+
+    def _make_read_events_durable(self) -> None:
+        """A commit line can be read some milliseconds before its fsync is done: no checkpoint may be ahead of it."""
+        for path in segment_paths(self._tail.log):
+            if path.suffix == ".ndjson":
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    self._disk.sync(descriptor)
+                finally:
+                    os.close(descriptor)
+
+    def _take_lock(self, run: Path) -> int:
+        try:
+            if not self._folder.is_dir():
+                self._disk.create_folder(self._folder)
+                self._disk.sync_folder(run)
+            return self._disk.lock(self._folder / f"{self.name}.lock")
+        except BlockingIOError as problem:
+            raise LogBusy(str(self._path)) from problem
+        except OSError as problem:
+            raise LogWriteFailed(str(self._path), problem.strerror or str(problem)) from problem
+
+    def _load(self) -> dict[str, int]:
+        try:
+            found = msgspec.json.decode(self._path.read_bytes(), type=_Checkpoint)
+        except FileNotFoundError:
+            return {}
+        except (OSError, msgspec.MsgspecError) as problem:
+            reason = f"{self._path} cannot be read ({problem}): remove it, and every event comes once more"
+            raise StoreError(reason) from problem
+        if found.format > FORMAT:
+            raise NewerFormat(str(self._path), found.format, FORMAT)
+        return found.position

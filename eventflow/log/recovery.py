@@ -1,0 +1,89 @@
+"""Opening a writer's log again after its process ended, in whatever way.
+
+Only the last segment is looked at: those before it were closed when it was made. What the crash left behind the last
+commit was never acknowledged and is cut; anything that a crash cannot have left is damage, and then nothing is touched.
+
+Invariants:
+    recovery can be killed at any point and begun again: all it does is to cut a file to a size that it finds out anew;
+    no byte that a commit line covers is ever cut.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from eventflow.disk import Disk
+from eventflow.errors import LogDamaged
+from eventflow.log.batches import Tail
+from eventflow.log.format import Place, first_place
+from eventflow.log.layout import SegmentFile, list_segments, require_gapless, segment_name
+from eventflow.log.reader import SegmentTail, place_after
+from eventflow.log.sealed import sealed_bounds
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """Where a log goes on.
+
+    Attributes:
+        place: where it stands.
+        number: of the segment to go on with.
+        size: what of that segment is whole, in bytes; 0: it has to be begun.
+        tail: what stood after that and was cut.
+    """
+
+    place: Place
+    number: int = 0
+    size: int = 0
+    tail: Tail = Tail()
+
+
+def examine(folder: Path) -> Recovered:
+    """Where the log of a writer goes on. Changes nothing.
+
+    Raises:
+        LogDamaged: it is not what was written, or ends in bytes that no crash leaves behind.
+        NewerFormat: a newer eventflow wrote it.
+    """
+    segments = list_segments(folder)
+    require_gapless(folder, segments)
+    if not segments:
+        return Recovered(first_place(folder.parents[1].name, folder.name))
+    last = segments[-1]
+    if last.is_sealed:
+        return Recovered(sealed_bounds(last.path).last, last.number + 1)
+    before = _place_at_end(folder, segments[:-1])
+    reading = SegmentTail(last.path, before)
+    for _ in reading.poll():
+        pass
+    tail = reading.tail()
+    if tail.problem:
+        raise reading.damaged(tail.problem)
+    return Recovered(reading.fold.place or before, last.number, reading.fold.offset, tail)
+
+
+def recover(folder: Path, disk: Disk) -> Recovered:
+    """Bring the log of a writer to where it can be appended to. The caller has the writer's lock.
+
+    Raises:
+        LogDamaged: as `examine`; nothing was changed.
+        OSError: the tail could not be cut.
+    """
+    found = examine(folder)
+    if found.tail.bytes:
+        descriptor = disk.open(folder / segment_name(found.number))
+        try:
+            disk.truncate(descriptor, found.size)
+            disk.sync(descriptor)
+        finally:
+            disk.close(descriptor)
+    return found
+
+
+def _place_at_end(folder: Path, segments: list[SegmentFile]) -> Place:
+    """Where the log stands after these segments. The last one says so itself; its chain is checked by `verify`."""
+    if not segments:
+        return first_place(folder.parents[1].name, folder.name)
+    place = place_after(segments[-1])
+    if place is None:
+        raise LogDamaged(str(segments[-1].path), 0, 1, "it does not end with a commit line, and another one follows it")
+    return place
