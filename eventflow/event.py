@@ -26,7 +26,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     TYPE: ClassVar[str] = ""
 
 
-class Link(msgspec.Struct, frozen=True):
+class Link(msgspec.Struct, frozen=True, gc=False):
     """A prev pointer: this was caused by that. It names the event and the span that the event belongs to."""
 
     id: str
@@ -37,7 +37,7 @@ class Link(msgspec.Struct, frozen=True):
 DataT = TypeVar("DataT", bound=Payload | msgspec.Raw, covariant=True)
 
 
-class Event(msgspec.Struct, Generic[DataT], frozen=True, omit_defaults=True):
+class Event(msgspec.Struct, Generic[DataT], frozen=True, omit_defaults=True, gc=False):
     """One immutable fact.
 
     `Event[SomePayload]` is an event that was just made; `Event[msgspec.Raw]` (`StoredEvent`) is one read from a log:

@@ -33,7 +33,7 @@ from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
 
 EVENTS_WAITING_MAX = 16_384
-BYTES_WAITING_MAX = 16 << 20
+BYTES_WAITING_MAX = 4 << 20
 BATCH_EVENTS_MAX = 1_000
 BATCH_SECONDS_MAX = 0.005
 _WAKING_COUNTS = (0, BATCH_EVENTS_MAX - 1)

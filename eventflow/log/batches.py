@@ -54,16 +54,18 @@ class BatchFold:
         self.offset = 0
         self.is_open = False
 
-    def feed(self, data: bytes) -> Iterator[Batch]:
-        """The whole batches at the beginning of `data`, which is what the segment holds from `offset` on.
+    def feed(self, data: bytes | bytearray, size: int) -> Iterator[Batch]:
+        """The whole batches at the beginning of `data[:size]`, which is what the segment holds from `offset` on.
 
         Raises:
             LogDamaged: a batch is not what was committed. Those before it were given.
             NewerFormat: a newer eventflow wrote it.
         """
         start = 0
-        for commit_start, end in batch_bounds(data):
-            batch = self._check(data[start:commit_start], data[commit_start:end])
+        for commit_start, end in batch_bounds(data, size):
+            with memoryview(data) as view:
+                lines, commit_line = bytes(view[start:commit_start]), bytes(view[commit_start:end])
+            batch = self._check(lines, commit_line)
             start = end
             yield batch
 

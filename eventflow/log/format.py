@@ -124,13 +124,14 @@ def decode_commit(line: bytes, path: str) -> Commit:
     return commit
 
 
-def batch_bounds(data: bytes) -> Iterator[tuple[int, int]]:
-    """Of each whole batch of `data`, which begins with one: where its commit line begins, and where that ends."""
+def batch_bounds(data: bytes | bytearray, size: int) -> Iterator[tuple[int, int]]:
+    """Of each whole batch of `data[:size]`, which begins with one: where its commit line begins, and where that ends."""
     start = 0
     while True:
-        commit = start if data.startswith(COMMIT_PREFIX, start) else data.find(_COMMIT_START, start) + 1
-        end = data.find(b"\n", commit) + 1
-        if end == 0 or (commit == 0 and start > 0) or not data.startswith(COMMIT_PREFIX, commit):
+        is_empty = data.startswith(COMMIT_PREFIX, start, size)
+        commit = start if is_empty else data.find(_COMMIT_START, start, size) + 1
+        end = data.find(b"\n", commit, size) + 1
+        if end == 0 or not (is_empty or commit):
             return
         yield commit, end
         start = end

@@ -11,6 +11,7 @@ Invariants:
 
 from collections.abc import Collection, Iterator, Mapping
 from heapq import merge
+from io import FileIO
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ from eventflow.log.format import COMMIT_PREFIX, Place, decode_commit, decode_eve
 from eventflow.log.layout import SegmentFile, is_locked, list_segments, require_gapless, segment_name, writer_folders
 from eventflow.log.sealed import read_sealed, sealed_bounds
 
+_FIRST_BLOCK_BYTES = 64 << 10
 _BLOCK_BYTES = 1 << 20
 _COMMIT_BYTES_MAX = 1024
 
@@ -40,6 +42,7 @@ class SegmentTail:
     def __init__(self, path: Path, before: Place | None = None) -> None:
         self.path = path
         self.fold = BatchFold(str(path), before)
+        self._buffer = bytearray(_FIRST_BLOCK_BYTES)
         self._left = b""
 
     def poll(self) -> Iterator[Batch]:
@@ -49,15 +52,19 @@ class SegmentTail:
             LogDamaged: a batch is not what was committed.
             FileNotFoundError: the file is gone: it was sealed meanwhile.
         """
+        buffer, filled = self._buffer, 0
         with self.path.open("rb", buffering=0) as file:
             file.seek(self.fold.offset)
-            left = b""
-            while block := file.read(_BLOCK_BYTES):
-                left += block
+            while count := _read_into(file, buffer, filled):
+                filled += count
                 start = self.fold.offset
-                yield from self.fold.feed(left)
-                left = left[self.fold.offset - start :]
-        self._left = left
+                yield from self.fold.feed(buffer, filled)
+                used = self.fold.offset - start
+                buffer[: filled - used] = buffer[used:filled]
+                filled -= used
+                if len(buffer) - filled < _BLOCK_BYTES and (filled or len(buffer) < _BLOCK_BYTES):
+                    buffer += bytes(len(buffer))
+        self._left = bytes(buffer[:filled])
 
     def damaged(self, problem: str) -> LogDamaged:
         """Damage that begins after the last whole batch."""
@@ -203,6 +210,12 @@ class RunTail:
             if folder not in self._tails:
                 self._tails[folder] = WriterTail(folder, self._after.get(folder.name, -1))
         return list(self._tails.values())
+
+
+def _read_into(file: FileIO, buffer: bytearray, start: int) -> int:
+    """Read what is there, as far as it fits behind `start`. 0 at the end of the file."""
+    with memoryview(buffer) as view, view[start:] as room:
+        return file.readinto(room) or 0
 
 
 def place_before(segment: SegmentFile) -> Place | None:

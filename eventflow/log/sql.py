@@ -158,7 +158,7 @@ def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) 
     try:
         still = _load(connection, folders)
         allowed = [*still, *(str(path.absolute()) for path in writable)]
-        connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, allowed))}]")
+        connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, allowed))}]")
         connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true")
     except BaseException:
         connection.close()
@@ -185,7 +185,7 @@ def _load(connection: "duckdb.DuckDBPyConnection", folders: Sequence[RunFolder])
             still += map(str, in_place)
             for line in _committed_lines(moving):
                 copied.append_row(line)
-    connection.execute(f"CREATE VIEW log.committed AS FROM log.copied UNION ALL {_lines_in_place(still)}")
+    connection.execute(f"CREATE VIEW log.committed AS FROM log.copied UNION ALL {lines_in_place(still)}")
     connection.execute(files("eventflow.log").joinpath("views.sql").read_text(encoding="utf-8"))
     return still
 
@@ -223,7 +223,7 @@ def _committed_lines(paths: Sequence[Path]) -> Iterator[str]:
                     raise LogDamaged(str(path), len(before), before.count(b"\n") + 1, "it is not UTF-8") from problem
 
 
-def _lines_in_place(paths: Sequence[str]) -> str:
+def lines_in_place(paths: Sequence[str]) -> str:
     """A query for the lines of these files, commit lines included. A path that exists is never taken for a pattern."""
     if not paths:
         return "SELECT NULL::VARCHAR AS line WHERE false"
@@ -239,12 +239,12 @@ def _lines_in_place(paths: Sequence[str]) -> str:
         "buffer_size": 8 * LINE_BYTES_MAX,  # for each thread; DuckDB's choice takes 70 MB more and is no faster
     }
     arguments = ", ".join(
-        [f"[{', '.join(map(_quoted, paths))}]", *(f"{name} = {value}" for name, value in options.items())]
+        [f"[{', '.join(map(quoted, paths))}]", *(f"{name} = {value}" for name, value in options.items())]
     )
     return f"SELECT line FROM read_csv({arguments})"  # noqa: S608  (paths are quoted; a view has no parameters)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 

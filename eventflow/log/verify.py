@@ -7,6 +7,7 @@ Invariants:
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,18 +41,10 @@ class SegmentReport(msgspec.Struct, frozen=True):
     damage: str | None = None
 
 
-class _Envelope(msgspec.Struct, gc=False):
-    """What the check looks at of an event."""
-
-    id: str
-    run: str
-    stream: str
-    writer: str
-    version: int
-    seq: int
-
-
-_decoder = msgspec.json.Decoder(_Envelope)
+def _decoder_of(run: str, writer: str) -> msgspec.json.Decoder[Any]:
+    """Decodes the `seq` of events, and takes none that is of another run or writer."""
+    fields = [("run", Literal[run]), ("writer", Literal[writer]), ("seq", int)]
+    return msgspec.json.Decoder(msgspec.defstruct("Envelope", fields, gc=False))
 
 
 def verify_run(log: Path, run: str, progress: Callable[[int], None] = lambda _bytes: None) -> Iterator[SegmentReport]:
@@ -87,7 +80,8 @@ class _Check:
     """The check of one segment."""
 
     def __init__(self, segment: SegmentFile, run: str, writer: str, before: Place | None) -> None:
-        self._segment, self._run, self._writer = segment, run, writer
+        self._segment = segment
+        self._decoder = _decoder_of(run, writer)
         self.place = before
         self._events = self._batches = 0
 
@@ -120,15 +114,12 @@ class _Check:
     def _take(self, batch: Batch, start: int) -> None:
         """Every event of a batch is of this writer and in its place. `start` is the offset of the batch."""
         try:
-            events = _decoder.decode_lines(batch.lines)
+            seqs = [event.seq for event in self._decoder.decode_lines(batch.lines)]
         except msgspec.MsgspecError as problem:
-            raise self._damaged(start, f"a line is not an event ({problem})") from problem
-        seq = batch.place.seq - batch.count
-        for event in events:
-            seq += 1
-            if event.seq != seq or event.run != self._run or event.writer != self._writer:
-                found = f"event {event.seq} of {event.writer} in run {event.run}"
-                raise self._damaged(start, f"{found} stands in the place of {seq} of {self._writer}")
+            raise self._damaged(start, f"a line is not an event of this writer ({problem})") from problem
+        first = batch.place.seq - batch.count + 1
+        if seqs != list(range(first, first + batch.count)):
+            raise self._damaged(start, f"its events are not those from {first} to {batch.place.seq}")
         self.place = batch.place
         self._events += batch.count
         self._batches += 1

@@ -44,7 +44,7 @@ def fill(run: RunFolder, count: int, *, batch: int = 10, **options: int) -> list
 
 def committed_lines(data: bytes) -> list[bytes]:
     """The event lines that a commit line covers."""
-    end = max((end for _, end in batch_bounds(data)), default=0)
+    end = max((end for _, end in batch_bounds(data, len(data))), default=0)
     return [line for line in data[:end].split(b"\n") if line and not line.startswith(b'{"commit"')]
 
 
