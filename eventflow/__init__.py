@@ -21,11 +21,13 @@ from eventflow.log.appending import Appended, Appender
 from eventflow.log.following import Subscription, follow
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
+from eventflow.log.sql import Answer, query
 from eventflow.recorder import Handoff, Recorder, Span, current_span, record
 from eventflow.sources import SeededSources, Sources, SystemSources
 from eventflow.vocabulary import decode_payload, payload_types
 
 __all__ = [
+    "Answer",
     "Appended",
     "Appender",
     "Event",
@@ -53,6 +55,7 @@ __all__ = [
     "follow",
     "list_runs",
     "payload_types",
+    "query",
     "read_events",
     "record",
 ]

@@ -44,7 +44,7 @@ _PIVOT = re.compile(r"\s*(PIVOT|UNPIVOT|SELECT|FROM|WITH)\b", re.IGNORECASE)
 
 
 def connect(store: Path, runs: Sequence[str] | None = None) -> "duckdb.DuckDBPyConnection":
-    """An in-memory database with the views `runs, requests, attempts, samples, events` over the log; see `VIEWS`.
+    """An in-memory database with the views of `VIEWS` over the log: `runs`, `requests`, `events` and others.
 
     Its configuration is locked: it reads the segments of these runs and no other file, and its time zone is UTC. The
     one thing that DuckDB cannot be kept from is a `COPY` to one of those very segments, by its full path and without
@@ -61,16 +61,41 @@ def connect(store: Path, runs: Sequence[str] | None = None) -> "duckdb.DuckDBPyC
     return _connect(store, runs, ())
 
 
-def query(connection: "duckdb.DuckDBPyConnection", statement: str) -> "Answer":
-    """Ask one thing: the columns at once, the rows as they are taken.
+def query(where: "Path | str | RunFolder | duckdb.DuckDBPyConnection", statement: str) -> "Answer":
+    """Ask one thing in SQL: the columns at once, the rows as they are taken. It may be asked while runs go on.
+
+    Args:
+        where: a store; a run, or its folder; or a connection of `connect`, which is quicker for many questions and
+            gives all of them the same moment to look at.
+        statement: one statement that reads, over the views of `eventflow sql --views`.
 
     Raises:
         UsageError: it is not exactly one statement, would do something other than read, or DuckDB does not accept it.
+        StoreError: a `run.json` cannot be read, or the log is damaged.
+
+    >>> import tempfile, eventflow
+    >>> from eventflow.vocabulary import RunStarted
+    >>> run = eventflow.create_run(Path(tempfile.mkdtemp()), stage="serial")
+    >>> with eventflow.Recorder(run.log, run.run) as recorder:
+    ...     link = recorder.open_stream("run").record(RunStarted(stage="serial", workers=1))
+    >>> for stage, state in eventflow.query(run, "SELECT stage, state FROM runs"):
+    ...     print(stage, state)
+    serial unfinished
     """
+    connection = _open(where)
     with _telling_why():
         _require_reading(connection, statement)
         relation = connection.sql(statement)
     return Answer(relation)
+
+
+def _open(where: "Path | str | RunFolder | duckdb.DuckDBPyConnection") -> "duckdb.DuckDBPyConnection":
+    if isinstance(where, str | Path):
+        path = Path(where).resolve()
+        where = RunFolder(path) if (path / "run.json").is_file() else path
+    if isinstance(where, RunFolder):
+        return connect(where.path.parent, [where.run])
+    return connect(where) if isinstance(where, Path) else where
 
 
 def write_parquet(store: Path, statement: str, path: Path, runs: Sequence[str] | None = None) -> Path:
@@ -95,12 +120,15 @@ def write_parquet(store: Path, statement: str, path: Path, runs: Sequence[str] |
 
 
 class Answer:
-    """The result of a query: `columns` and `types` (DuckDB's names), and the rows."""
+    """The result of a query: `columns` and `types` (DuckDB's names), and the rows, which it can be iterated for."""
 
     def __init__(self, relation: "duckdb.DuckDBPyRelation") -> None:
         self.columns = tuple(relation.columns)
         self.types = tuple(str(kind) for kind in relation.types)
         self._relation = relation
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self.rows()
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """The rows, a thousand at a time. A TIMESTAMP WITH TIME ZONE is an aware datetime in UTC.

@@ -123,6 +123,80 @@ ATTEMPTS = View(
         Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
         Column("message", "VARCHAR", "the failure in a few words; NULL unless failed"),
         Column("state", "VARCHAR", "`completed` or `failed`; `unfinished`: in flight, cancelled or cut off by a crash"),
+        Column("ended_at", _TIME, "when it was completed or failed; NULL while unfinished"),
+        Column("trace_id", "VARCHAR", "the trace id of the request's story"),
+        Column("span_id", "VARCHAR", "the id of its span"),
+    ),
+)
+
+OPERATIONS = View(
+    "operations",
+    "One row for each operation of a dataflow, as its last try left it. The stages of today have none.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("stream", "VARCHAR", "the name of its story, `operation-<name>-<number>`"),
+        Column("operation", "VARCHAR", "the name of the node"),
+        Column("number", "BIGINT", "which of the node's operations it is; NULL where its story has another name"),
+        Column("state", "VARCHAR", "`queued`, `started`, `completed`, `failed` or `cancelled`"),
+        Column("queued_at", _TIME, "when its inputs were there; NULL where nothing said so"),
+        Column("started_at", _TIME, "when an engine took it; NULL before"),
+        Column("ended_at", _TIME, "when it was completed, failed or cancelled; NULL before"),
+        Column("wait_seconds", "DOUBLE", "from queued to started; NULL before"),
+        Column("seconds", "DOUBLE", "from started to the end; NULL before"),
+        Column("engine", "VARCHAR", "where it was carried out; NULL where nothing said so"),
+        Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
+        Column("message", "VARCHAR", "the failure in one line; NULL unless failed"),
+        Column("trace_id", "VARCHAR", "the trace id of its story"),
+    ),
+)
+
+SPANS = View(
+    "spans",
+    "One row for each span of a trace: a request and each of its steps, the run, its stage, its processes.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("stream", "VARCHAR", "the story that it belongs to: `run`, `request-17`"),
+        Column("number", "BIGINT", "the request's place in the input; NULL in a story that is not a request's"),
+        Column("trace_id", "VARCHAR", "the W3C trace id"),
+        Column("span_id", "VARCHAR", "the W3C id of the span"),
+        Column("parent_span_id", "VARCHAR", "the span that encloses it; NULL for a root"),
+        Column(
+            "name",
+            "VARCHAR",
+            "`request`, `queue`, `attempt`, `body`, `verify`, `store`, `program`, `operation`; `run`, `stage`, "
+            "`process`; of your own events, what is before the dot",
+        ),
+        Column("started_at", _TIME, "when it began"),
+        Column("ended_at", _TIME, "when it was over; NULL while unfinished"),
+        Column(
+            "seconds",
+            "DOUBLE",
+            "how long it took, as its last event says: a request's does not count the wait for a worker, which is the "
+            "span `queue`; NULL while unfinished, or where no event says it",
+        ),
+        Column(
+            "state",
+            "VARCHAR",
+            "`completed`, `failed`, `cancelled` or `interrupted`; `unfinished`: it goes on, or was cut off by a crash; "
+            "also a worker process, whose end the stage tells",
+        ),
+        Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
+        Column("events", "BIGINT", "how many events it has"),
+    ),
+)
+
+LINKS = View(
+    "links",
+    "One row for each prev pointer: an event and one that caused it.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("effect_id", "VARCHAR", "the event that was caused"),
+        Column("effect_type", "VARCHAR", "what it is, for example `request.queued`"),
+        Column("effect_stream", "VARCHAR", "the story that it belongs to"),
+        Column("effect_version", "BIGINT", "its place in that story"),
+        Column("cause_id", "VARCHAR", "the event that caused it, of the same run"),
+        Column("cause_trace_id", "VARCHAR", "the trace of that event"),
+        Column("cause_span_id", "VARCHAR", "the span of that event"),
     ),
 )
 
@@ -142,4 +216,4 @@ SAMPLES = View(
     ),
 )
 
-VIEWS = (RUNS, REQUESTS, ATTEMPTS, SAMPLES, EVENTS)
+VIEWS = (RUNS, REQUESTS, ATTEMPTS, OPERATIONS, SPANS, LINKS, SAMPLES, EVENTS)

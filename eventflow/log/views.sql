@@ -101,7 +101,7 @@ JOIN log.stages USING (run);
 -- The events of one attempt have one span; the body's is a child of it.
 CREATE VIEW made.attempts AS
 WITH told AS (
-    SELECT run, stream, type, time, span_id, parent_span_id, json_transform(data, '{
+    SELECT run, stream, type, time, trace_id, span_id, parent_span_id, json_transform(data, '{
         "resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
         "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
     }') AS data
@@ -115,9 +115,11 @@ tries AS (
         any_value({'time': time, 'data': data}) FILTER (type = 'attempt.started') AS started,
         any_value(data) FILTER (type = 'attempt.response') AS response,
         any_value(data) FILTER (type = 'attempt.body') AS body,
-        any_value(data) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended
+        any_value({'time': time, 'data': data}) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended,
+        any_value(trace_id) AS trace_id,
+        CASE type WHEN 'attempt.body' THEN parent_span_id ELSE span_id END AS attempt_span_id
     FROM told
-    GROUP BY run, stream, CASE type WHEN 'attempt.body' THEN parent_span_id ELSE span_id END
+    GROUP BY run, stream, attempt_span_id
 )
 SELECT
     run,
@@ -127,16 +129,156 @@ SELECT
     started.data.server_address AS server_address,
     started.data.server_port AS server_port,
     make_timestamptz(started.time // 1000) AS started_at,
-    coalesce(response.status, ended.status) AS status,
+    coalesce(response.status, ended.data.status) AS status,
     response.seconds AS response_seconds,
     body.seconds AS body_seconds,
     body.bytes AS bytes,
-    ended.seconds AS seconds,
-    ended.error AS error,
-    ended.message AS message,
-    CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.error IS NULL THEN 'completed' ELSE 'failed' END AS state
+    ended.data.seconds AS seconds,
+    ended.data.error AS error,
+    ended.data.message AS message,
+    CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.data.error IS NULL THEN 'completed' ELSE 'failed' END AS state,
+    make_timestamptz(ended.time // 1000) AS ended_at,
+    trace_id,
+    attempt_span_id AS span_id
 FROM tries
 WHERE started IS NOT NULL;
+
+-- What each operation has come to: the last try counts, as with requests. Its stream is `operation-<name>-<number>`.
+CREATE VIEW made.operations AS
+WITH told AS (
+    SELECT run, stream, version, trace_id, type, time, json_transform(data, '{
+        "operation": "VARCHAR", "engine": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
+        "error": "VARCHAR", "message": "VARCHAR"
+    }') AS data
+    FROM log.events
+    WHERE type IN (
+        'operation.queued', 'operation.started', 'operation.completed', 'operation.failed', 'operation.cancelled'
+    )
+),
+stories AS (
+    SELECT
+        run,
+        stream,
+        any_value(trace_id) AS trace_id,
+        any_value(data.operation) AS operation,
+        arg_max({'version': version, 'time': time}, version) FILTER (type = 'operation.queued') AS queued,
+        arg_max({'version': version, 'time': time, 'data': data}, version) FILTER (type = 'operation.started') AS started,
+        arg_max(data.engine, version) AS engine,
+        arg_max({'type': type, 'time': time, 'data': data}, version) AS last
+    FROM told
+    GROUP BY run, stream
+),
+standings AS (
+    SELECT
+        * REPLACE (CASE WHEN queued IS NULL OR started.version > queued.version THEN started END AS started),
+        CASE WHEN last.type NOT IN ('operation.queued', 'operation.started') THEN last END AS ended
+    FROM stories
+)
+SELECT
+    run,
+    stream,
+    coalesce(nullif(regexp_extract(stream, '^operation-(.*)-[0-9]+$', 1), ''), operation) AS operation,
+    try_cast(regexp_extract(stream, '^operation-.*-([0-9]+)$', 1) AS BIGINT) AS number,
+    split_part(last.type, '.', 2) AS state,
+    make_timestamptz(queued.time // 1000) AS queued_at,
+    make_timestamptz(started.time // 1000) AS started_at,
+    make_timestamptz(ended.time // 1000) AS ended_at,
+    started.data.wait_seconds AS wait_seconds,
+    ended.data.seconds AS seconds,
+    engine,
+    ended.data.error AS error,
+    ended.data.message AS message,
+    trace_id
+FROM standings;
+
+-- A span is told in one of two ways. Either an event opens it (its type ends in `queued` or `started`) and one closes it
+-- (`completed`, `failed`, `cancelled`, `interrupted`), as often as there are sittings. Or it is told when it is over, by an
+-- event that says how long it took (`file.stored`). What processes do is told in the spans of others and closes none but
+-- their own: a run is not over with a process that exits. The types named below are those whose first word is not the name
+-- of their span; all others, those to come included, follow from these rules.
+CREATE VIEW made.spans AS
+WITH told AS (
+    SELECT
+        run, stream, trace_id, span_id, parent_span_id, version, type, time,
+        split_part(type, '.', 1) AS noun,
+        split_part(type, '.', 2) AS verb,
+        json_transform(data, '{
+            "seconds": "DOUBLE", "wait_seconds": "DOUBLE", "error": "VARCHAR", "role": "VARCHAR", "exit_code": "INTEGER"
+        }') AS data
+    FROM log.events
+),
+pieces AS (
+    SELECT
+        run,
+        stream,
+        span_id,
+        any_value(trace_id) AS trace_id,
+        any_value(parent_span_id) AS parent_span_id,
+        count(*) AS events,
+        arg_min({'type': type, 'noun': noun, 'verb': verb, 'time': time, 'role': data.role}, version) AS first,
+        arg_max({'version': version, 'verb': verb, 'time': time, 'data': data}, version) AS last,
+        arg_max({'version': version, 'verb': verb, 'time': time, 'data': data}, version)
+            FILTER (verb IN ('completed', 'failed', 'cancelled', 'interrupted')) AS closed,
+        arg_max({'version': version, 'verb': verb, 'time': time, 'data': data}, version)
+            FILTER (type = 'process.exited') AS exited,
+        max(version) FILTER (verb IN ('queued', 'started') AND type <> 'request.started' AND noun <> 'process') AS opened
+    FROM told
+    GROUP BY run, stream, span_id
+),
+ended AS (
+    SELECT
+        *,
+        CASE
+            WHEN first.noun = 'process' AND first.verb = 'started' THEN exited
+            WHEN opened > closed.version THEN NULL
+            WHEN opened IS NULL OR closed IS NOT NULL THEN coalesce(closed, last)
+        END AS ended
+    FROM pieces
+),
+measured AS (
+    SELECT *, coalesce(ended.data.seconds, ended.data.wait_seconds) AS seconds FROM ended
+)
+SELECT
+    run,
+    stream,
+    CASE WHEN starts_with(stream, 'request-') THEN try_cast(substr(stream, 9) AS BIGINT) END AS number,
+    trace_id,
+    span_id,
+    parent_span_id,
+    CASE first.type
+        WHEN 'request.started' THEN 'queue'
+        WHEN 'attempt.body' THEN 'body'
+        WHEN 'file.verified' THEN 'verify'
+        WHEN 'file.stored' THEN 'store'
+        ELSE CASE first.role WHEN 'program' THEN 'program' ELSE first.noun END
+    END AS name,
+    make_timestamptz(CASE
+        WHEN first.verb IN ('queued', 'started') AND first.type <> 'request.started' THEN first.time
+        ELSE coalesce(ended.time - (seconds * 1e9)::BIGINT, first.time)
+    END // 1000) AS started_at,
+    make_timestamptz(ended.time // 1000) AS ended_at,
+    seconds,
+    CASE
+        WHEN ended IS NULL THEN 'unfinished'
+        WHEN ended.verb IN ('failed', 'cancelled', 'interrupted') THEN ended.verb
+        WHEN ended.data.exit_code <> 0 THEN 'failed'
+        ELSE 'completed'
+    END AS state,
+    ended.data.error AS error,
+    events
+FROM measured;
+
+CREATE VIEW made.links AS
+SELECT
+    run,
+    id AS effect_id,
+    type AS effect_type,
+    stream AS effect_stream,
+    version AS effect_version,
+    link.id AS cause_id,
+    link.trace_id AS cause_trace_id,
+    link.span_id AS cause_span_id
+FROM (SELECT run, id, type, stream, version, unnest(links) AS link FROM log.events);
 
 -- A sitting is one process's share of a run, from run.started to the next one: a resumed run has several. `since_ns` and
 -- `until_ns` bound its events; `worked_seconds` is how long the sittings before it took, so that the pauses between
@@ -265,6 +407,9 @@ CREATE VIEW log.sittings AS FROM made.sittings;
 CREATE VIEW runs AS FROM made.runs ORDER BY run;
 CREATE VIEW requests AS FROM made.requests;
 CREATE VIEW attempts AS FROM made.attempts;
+CREATE VIEW operations AS FROM made.operations;
+CREATE VIEW spans AS FROM made.spans;
+CREATE VIEW links AS FROM made.links;
 CREATE VIEW samples AS FROM made.samples;
 CREATE VIEW events AS
 SELECT

@@ -5,6 +5,7 @@ import inspect
 import eventflow
 
 PUBLIC_NAMES = [
+    "Answer",
     "Appended",
     "Appender",
     "Event",
@@ -32,6 +33,7 @@ PUBLIC_NAMES = [
     "follow",
     "list_runs",
     "payload_types",
+    "query",
     "read_events",
     "record",
 ]

@@ -1,4 +1,5 @@
 import re
+import runpy
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import duckdb
 import msgspec
 import pytest
 
+import eventflow
 from eventflow.errors import UnknownRun, UsageError
 from eventflow.log.layout import segment_paths
 from eventflow.log.reader import read_events
@@ -21,12 +23,6 @@ from tests.synthetic_log import PROFILES, START_NS, resume_run, write_ladder, wr
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sql.md"
 
 each_view = pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
-
-
-def as_table(view: View) -> str:
-    """A view's columns, as docs/sql.md shows them."""
-    rows = [f"| `{column.name}` | {column.type} | {column.description} |" for column in view.columns]
-    return "\n".join(["| column | type | what it holds |", "|---|---|---|", *rows])
 
 
 def fold(folder: RunFolder) -> Tally:
@@ -237,6 +233,17 @@ class TestAnswers:
         assert rows
         assert {len(row) for row in rows} == {len(answer.columns)}
 
+    def test_a_store_a_run_or_its_folder(self, ladder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """`eventflow.query` takes a store, a run or a run's folder, as an object, a path or text."""
+        first = list_runs(ladder)[0]
+        statement = "SELECT run FROM runs ORDER BY run"
+        everything = [(folder.run,) for folder in list_runs(ladder)]
+        assert list(eventflow.query(ladder, statement)) == list(eventflow.query(str(ladder), statement)) == everything
+        monkeypatch.chdir(first.path)
+        for where in (first, first.path, str(first.path), "."):
+            assert list(eventflow.query(where, statement)) == [(first.run,)]
+        assert list(eventflow.query(ladder / "nothing", statement)) == []
+
     def test_records_are_json(self, ladder: Path) -> None:
         """`records` gives what JSON can hold: times as ISO 8601, JSON columns as values, names only once."""
         statement = """
@@ -290,11 +297,11 @@ def sql_blocks() -> list[str]:
 
 
 class TestDocument:
-    @each_view
-    def test_it_describes_every_view(self, view: View) -> None:
-        """docs/sql.md has each view's description and its columns, as `VIEWS` has them."""
-        text = DOCUMENT.read_text(encoding="utf-8")
-        assert f"### `{view.name}`\n\n{view.description}\n\n{as_table(view)}\n" in text
+    def test_its_made_parts_are_as_they_would_be_made(self) -> None:
+        """docs/sql.md describes every view as `VIEWS` does; after a change, run docs/make_pages.py."""
+        made = runpy.run_path(str(DOCUMENT.parent / "make_pages.py"))["pages"]()
+        assert DOCUMENT.read_text(encoding="utf-8") == made[DOCUMENT]
+        assert all(f"### `{view.name}`\n\n{view.description}\n" in made[DOCUMENT] for view in VIEWS)
 
     def test_there_are_examples(self) -> None:
         """docs/sql.md shows queries over every view."""

@@ -1,0 +1,52 @@
+"""Writes the parts of the documents that are made from the program: the views in docs/sql.md, and docs/cookbook.md.
+
+    python docs/make_pages.py
+
+A test compares, so run this after a change to eventflow/log/views.py or eventflow/log/recipes/.
+"""
+
+from pathlib import Path
+
+from eventflow.log.cookbook import RECIPES
+from eventflow.log.views import VIEWS, View
+
+DOCS = Path(__file__).parent
+BEGIN, END = "<!-- made by docs/make_pages.py -->\n\n", "<!-- until here -->\n"
+COOKBOOK = """# Cookbook
+
+Questions that people ask of their runs, each with the SQL that answers it. `eventflow sql --cookbook`
+lists them. Take one as a beginning: its comment says what to change for another run, host or file. What the views hold
+is in [sql.md](sql.md).
+
+In each, *the newest run* is the one that was made last. Copy a query, change it, and give it to `eventflow sql`, or to
+`eventflow.query` in Python.
+
+"""
+
+
+def view_section(view: View) -> str:
+    rows = [f"| `{column.name}` | {column.type} | {column.description} |\n" for column in view.columns]
+    head = "| column | type | what it holds |\n|---|---|---|\n"
+    return f"### `{view.name}`\n\n{view.description}\n\n{head}{''.join(rows)}\n"
+
+
+def sql_page(before: str) -> str:
+    """docs/sql.md with its views as they are, and all the rest as it was."""
+    head, _, rest = before.partition(BEGIN)
+    return head + BEGIN + "".join(map(view_section, VIEWS)) + END + rest.partition(END)[2]
+
+
+def cookbook_page() -> str:
+    sections = [f"## `{recipe.name}`\n\n{recipe.question}\n\n```sql\n{recipe.statement}\n```\n" for recipe in RECIPES]
+    return COOKBOOK + "\n".join(sections)
+
+
+def pages() -> dict[Path, str]:
+    """What each document should be."""
+    sql = DOCS / "sql.md"
+    return {sql: sql_page(sql.read_text(encoding="utf-8")), DOCS / "cookbook.md": cookbook_page()}
+
+
+if __name__ == "__main__":
+    for path, text in pages().items():
+        path.write_text(text, encoding="utf-8")
