@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -177,7 +178,7 @@ class Sitting:
         begun, size = self._now, int(self._random.lognormvariate(10.5, 1.2)) + 64
         root.child().record(RequestStarted(wait_seconds=0.0002))
         attempt = root.child()
-        attempt.record(AttemptStarted(server_address="files.example.org", server_port=443))
+        attempt.record(AttemptStarted(server_address=urlsplit(url).hostname or "", server_port=443))
         tried = self._now
         response_seconds = self._random.lognormvariate(-3.9, 0.5) * self._profile.slowdown
         failure = self._pick_failure()
@@ -284,7 +285,7 @@ def write_run(store: Path, stage: str = "serial", **plan: object) -> RunFolder:
 def resume_run(folder: RunFolder, **plan: object) -> None:
     """Go on with a run, an hour later unless `start_ns` says when."""
     info = folder.info()
-    made = msgspec.convert({"stage": info.stage, "start_ns": START_NS + 3_600_000_000_000} | plan, Plan)
+    made = Plan(**({"stage": info.stage, "start_ns": START_NS + 3_600_000_000_000} | plan))  # type: ignore[arg-type]
     Sitting(folder, made, Resumption(folder.log)).play()
 
 
