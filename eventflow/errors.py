@@ -163,7 +163,7 @@ class LogDamaged(StoreError):
     def __str__(self) -> str:
         return (
             f"{self.path}: damaged at byte {self.offset}, line {self.line}: {self.problem}: "
-            "what stands before it is good; restore the file from a copy"
+            "what stands before it is good; restore the file from a copy, or set its end aside with `eventflow repair`"
         )
 
 

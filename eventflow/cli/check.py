@@ -69,8 +69,8 @@ def _describe(folder: RunFolder, reports: list[SegmentReport]) -> None:
             sys.stdout.write(f"damaged: {report.damage}\n")
         elif report.torn_bytes:
             sys.stdout.write(
-                f"torn: {report.path}: the last {report.torn_bytes} bytes were never acknowledged and do not count; "
-                "nothing is lost\n"
+                f"torn: {report.path}: the last {report.torn_bytes} bytes, {report.torn_events} whole events in them, "
+                "were never acknowledged and do not count; nothing is lost\n"
             )
     good = sum(not report.damage for report in reports)
     events, size = sum(report.events for report in reports), sum(report.bytes for report in reports)

@@ -11,6 +11,7 @@ import typer
 
 from eventflow.cli.check import doctor, verify
 from eventflow.cli.demo import demo
+from eventflow.cli.maintain import repair, seal
 from eventflow.cli.origin import origin
 from eventflow.cli.query import report, sql
 from eventflow.cli.run import resume, run
@@ -28,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, resume, runs, events, sql, report, verify, doctor, origin):
+for command in (demo, run, resume, runs, events, sql, report, verify, seal, repair, doctor, origin):
     app.command()(command)
 
 

@@ -125,7 +125,7 @@ def decode_commit(line: bytes, path: str) -> Commit:
 
 
 def batch_bounds(data: bytes | bytearray, size: int) -> Iterator[tuple[int, int]]:
-    """Of each whole batch of `data[:size]`, which begins with one: where its commit line begins, and where that ends."""
+    """Where the commit line of each whole batch of `data[:size]`, which begins with one, begins and where it ends."""
     start = 0
     while True:
         is_empty = data.startswith(COMMIT_PREFIX, start, size)

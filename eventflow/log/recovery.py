@@ -15,7 +15,7 @@ import msgspec
 from eventflow.disk import Disk
 from eventflow.errors import LogDamaged
 from eventflow.log.batches import Tail
-from eventflow.log.format import Place, first_place
+from eventflow.log.format import EVENT_PREFIX, Place, first_place
 from eventflow.log.layout import SegmentFile, list_segments, require_gapless, segment_name
 from eventflow.log.reader import SegmentTail, place_after
 from eventflow.log.sealed import sealed_bounds
@@ -77,6 +77,43 @@ def recover(folder: Path, disk: Disk) -> Recovered:
         finally:
             disk.close(descriptor)
     return found
+
+
+class SetAside(msgspec.Struct, frozen=True):
+    """What a repair took out of a segment: into which file, how many bytes, and how many lines with events."""
+
+    segment: str
+    path: str
+    bytes: int
+    events: int
+
+
+def set_aside(folder: Path, disk: Disk) -> SetAside | None:
+    """Take the damaged end of a writer's last segment out of the log and keep it in a file beside it.
+
+    This gives up events that may have been acknowledged, so only a person decides it. The caller has the writer's lock.
+
+    Raises:
+        LogDamaged: the damage is not in the last segment, so what follows it would be lost, too; nothing was changed.
+        OSError: the disk failed; the segment is as it was, or cut.
+    """
+    try:
+        examine(folder)
+    except LogDamaged as damage:
+        path = list_segments(folder)[-1].path
+        if damage.path != str(path) or path.suffix != ".ndjson":
+            raise
+        descriptor = disk.open(path)
+        try:
+            end = path.read_bytes()[damage.offset :]
+            kept = path.with_name(f"{path.name}.damaged-{damage.offset}")
+            disk.replace_file(kept, end)
+            disk.truncate(descriptor, damage.offset)
+            disk.sync(descriptor)
+        finally:
+            disk.close(descriptor)
+        return SetAside(str(path), str(kept), len(end), end.count(b"\n" + EVENT_PREFIX) + end.startswith(EVENT_PREFIX))
+    return None
 
 
 def _place_at_end(folder: Path, segments: list[SegmentFile]) -> Place:

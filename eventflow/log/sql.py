@@ -1,10 +1,7 @@
-"""SQL over the log: views in an in-memory DuckDB that read the files where they lie, also while they are being written.
+"""SQL over the log: views in an in-memory DuckDB that read the files where they lie, also while they grow.
 
-DuckDB reads the lines in each query anew, so nothing is kept in step and nothing is stored twice. The force is a reader
-that must never see what does not count: a segment that is being written, or was torn by a crash, ends in bytes of any
-kind, and DuckDB reads a file to its end or not at all. Hence two ways: segments that end with a commit and cannot grow
-any more are read in place, in parallel; of the others the committed lines are copied into memory when the connection is
-made, at most one segment (64 MiB) for each process that writes or crashed.
+DuckDB reads the files in each query anew, so nothing is kept in step. Which bytes of which files count is in
+loading.py; this is the connection, what it may do, and its answers.
 
 Invariants:
     all queries of one connection see one prefix of each writer's log: what was committed when it was made;
@@ -19,16 +16,13 @@ import secrets
 import tempfile
 from collections.abc import Iterator, Sequence
 from datetime import UTC
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventflow.errors import LogDamaged, UsageError, name_of
-from eventflow.log.format import COMMIT_PREFIX, LINE_BYTES_MAX
-from eventflow.log.layout import list_segments, writer_folders
-from eventflow.log.reader import SegmentTail, wanted_lines
+from eventflow.errors import UsageError, name_of
+from eventflow.log.loading import load, quoted
 from eventflow.log.runs import RunFolder, find_run, list_runs
 from eventflow.log.views import VIEWS, Column, View
 
@@ -37,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VIEWS", "Answer", "Column", "View", "connect", "query", "write_parquet"]
 
-_TAIL_BYTES = 1024
 _TIMESTAMPTZ = "TIMESTAMP WITH TIME ZONE"
 _EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?(\s*\([^()]*\))?\s", re.IGNORECASE)
 _PIVOT = re.compile(r"\s*(PIVOT|UNPIVOT|SELECT|FROM|WITH)\b", re.IGNORECASE)
@@ -59,6 +52,11 @@ def connect(store: Path, runs: Sequence[str] | None = None) -> "duckdb.DuckDBPyC
         StoreError: a `run.json` cannot be read, or the log is damaged.
     """
     return _connect(store, runs, ())
+
+
+def connect_writing(folder: RunFolder, files: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
+    """A connection to one run that can write these files and no others: for sealing."""
+    return _connect(folder.path.parent, [folder.run], files)
 
 
 def query(where: "Path | str | RunFolder | duckdb.DuckDBPyConnection", statement: str) -> "Answer":
@@ -160,15 +158,6 @@ class Answer:
         return self._relation.project(", ".join(casts))
 
 
-def ends_with_commit(tail: bytes) -> bool:
-    r"""Whether the last bytes of a segment are a whole commit line and the newline before it.
-
-    >>> ends_with_commit(b'}\n{"commit":{"count":1}}\n'), ends_with_commit(b'}\n{"commit":{"count":1}}\n{"id":')
-    (True, False)
-    """
-    return tail.endswith(b"\n") and tail[tail.rfind(b"\n", 0, -1) :].startswith(b"\n" + COMMIT_PREFIX)
-
-
 def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
@@ -184,8 +173,8 @@ def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) 
         }
     )
     try:
-        still = _load(connection, folders)
-        allowed = [*still, *(str(path.absolute()) for path in writable)]
+        in_place = load(connection, folders)
+        allowed = [*in_place, *(str(path.absolute()) for path in writable)]
         connection.execute(f"SET allowed_paths = [{', '.join(map(quoted, allowed))}]")
         connection.execute("SET TimeZone = 'UTC'; SET enable_external_access = false; SET lock_configuration = true")
     except BaseException:
@@ -198,82 +187,6 @@ def _find_runs(store: Path, names: Sequence[str]) -> list[RunFolder]:
     """The runs of these names, each once."""
     found = [find_run(store, name) for name in names]
     return list({folder.run: folder for folder in found}.values())
-
-
-def _load(connection: "duckdb.DuckDBPyConnection", folders: Sequence[RunFolder]) -> list[str]:
-    """Make the views. Returns the segments that they read in place."""
-    connection.execute("CREATE SCHEMA log; CREATE SCHEMA made")
-    connection.execute("CREATE TABLE log.stages (run VARCHAR, stage VARCHAR)")
-    connection.execute("CREATE TABLE log.copied (line VARCHAR)")
-    still: list[str] = []
-    with connection.appender("log.stages") as stages, connection.appender("log.copied") as copied:
-        for folder in folders:
-            stages.append_row(folder.run, folder.info().stage)
-            in_place, moving = _sort_segments(folder)
-            still += map(str, in_place)
-            for line in _committed_lines(moving):
-                copied.append_row(line)
-    connection.execute(f"CREATE VIEW log.committed AS FROM log.copied UNION ALL {lines_in_place(still)}")
-    connection.execute(files("eventflow.log").joinpath("views.sql").read_text(encoding="utf-8"))
-    return still
-
-
-def _sort_segments(folder: RunFolder) -> tuple[list[Path], list[Path]]:
-    """The segments that will never change any more and hold nothing but whole batches, and the others.
-
-    A segment is locked before its first byte is written and for as long as it may grow. So what ended whole and belongs
-    to a run that is not live *afterwards* is done with; of a live run, all but the last segment of each writer is.
-    """
-    segments: list[tuple[Path, bool]] = []
-    for writer in writer_folders(folder.log):
-        paths = [segment.path.absolute() for segment in list_segments(writer) if not segment.is_sealed]
-        segments += [(path, path == paths[-1]) for path in paths]
-    whole = {path for path, _ in segments if ends_with_commit(_tail(path))}
-    is_live = folder.is_live()
-    in_place = [path for path, is_last in segments if path in whole and not (is_live and is_last)]
-    return in_place, [path for path, _ in segments if path not in set(in_place)]
-
-
-def _tail(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        return file.read(_TAIL_BYTES)
-
-
-def _committed_lines(paths: Sequence[Path]) -> Iterator[str]:
-    for path in paths:
-        for batch in SegmentTail(path).poll():
-            for line in wanted_lines(batch, -1):
-                try:
-                    yield line.decode()
-                except UnicodeDecodeError as problem:
-                    before = path.read_bytes().partition(line)[0]
-                    raise LogDamaged(str(path), len(before), before.count(b"\n") + 1, "it is not UTF-8") from problem
-
-
-def lines_in_place(paths: Sequence[str]) -> str:
-    """A query for the lines of these files, commit lines included. A path that exists is never taken for a pattern."""
-    if not paths:
-        return "SELECT NULL::VARCHAR AS line WHERE false"
-    options = {
-        "columns": "{'line': 'VARCHAR'}",
-        "delim": "chr(1)",
-        "quote": "''",
-        "escape": "''",
-        "new_line": r"'\n'",
-        "header": "false",
-        "auto_detect": "false",
-        "max_line_size": 2 * LINE_BYTES_MAX,
-        "buffer_size": 8 * LINE_BYTES_MAX,  # for each thread; DuckDB's choice takes 70 MB more and is no faster
-    }
-    arguments = ", ".join(
-        [f"[{', '.join(map(quoted, paths))}]", *(f"{name} = {value}" for name, value in options.items())]
-    )
-    return f"SELECT line FROM read_csv({arguments})"  # noqa: S608  (paths are quoted; a view has no parameters)
-
-
-def quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _require_reading(connection: "duckdb.DuckDBPyConnection", statement: str) -> None:

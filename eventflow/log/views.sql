@@ -3,6 +3,7 @@
 -- Before this runs, sql.py has made, in the schema `log`:
 --   log.committed (line)     every committed line: of the segments that do not grow any more, read from the files in each
 --                            query; of those that grow or are torn, as they were when the connection was made
+--   log.sealed, log.settled  the events of the sealed segments: of runs that can still go on, and of those that are settled
 --   log.stages (run, stage)  what each run.json says
 --
 -- There are three layers. `log.events` has every event with typed columns, wherever it is kept. The schema `made` has what is
@@ -12,7 +13,7 @@
 -- its fields. The type is at a fixed place (see format.py), so lines of other types are not parsed. A line that is not an
 -- event is damage, and the query fails.
 
-CREATE VIEW log.events AS
+CREATE VIEW log.parsed AS
 SELECT
     event.id AS id,
     type,
@@ -46,6 +47,11 @@ FROM (
     WHERE line IS NOT NULL
 );
 
+-- A run that is sealed wholly has most views in files of its own (settled.py): what follows is computed from the events of
+-- the other runs, except for spans and links.
+CREATE VIEW log.open_events AS FROM log.parsed UNION ALL FROM log.sealed;
+CREATE VIEW log.events AS FROM log.open_events UNION ALL FROM log.settled;
+
 -- What each story of a request has come to. The last try counts: a request that a resume queued again is queued. A story
 -- that another process goes on with may be longer in that process's log than in the one where it began, as far as each is
 -- committed: until its first event is there, which caused the others, it is not shown.
@@ -55,7 +61,7 @@ WITH told AS (
         "url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
         "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
     }') AS data
-    FROM log.events
+    FROM log.open_events
     WHERE starts_with(type, 'request.') OR type = 'attempt.started'
 ),
 stories AS (
@@ -105,7 +111,7 @@ WITH told AS (
         "resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
         "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
     }') AS data
-    FROM log.events
+    FROM log.open_events
     WHERE starts_with(type, 'attempt.')
 ),
 tries AS (
@@ -150,7 +156,7 @@ WITH told AS (
         "operation": "VARCHAR", "engine": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
         "error": "VARCHAR", "message": "VARCHAR"
     }') AS data
-    FROM log.events
+    FROM log.open_events
     WHERE type IN (
         'operation.queued', 'operation.started', 'operation.completed', 'operation.failed', 'operation.cancelled'
     )
@@ -291,7 +297,7 @@ FROM (SELECT run, id, type, stream, version, unnest(links) AS link FROM log.even
 CREATE VIEW made.sittings AS
 WITH told AS MATERIALIZED (
     SELECT run, version, type, time, json_transform(data, '{"workers": "BIGINT", "seconds": "DOUBLE"}') AS data
-    FROM log.events
+    FROM log.open_events
     WHERE type IN ('run.started', 'run.completed', 'run.interrupted', 'run.failed')
 ),
 started AS (
@@ -306,7 +312,7 @@ started AS (
 ),
 counted AS (
     SELECT run, version, count(*) AS events, max(moment.time) AS last_ns
-    FROM (SELECT run, time FROM log.events) AS moment
+    FROM (SELECT run, time FROM log.open_events) AS moment
     JOIN started USING (run)
     WHERE moment.time >= since_ns AND moment.time < until_ns
     GROUP BY run, version
@@ -330,7 +336,7 @@ CREATE VIEW log.readings AS
 SELECT run, writer, time, json_transform(data, '{
     "memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE", "processes": [{"pid": "BIGINT"}]
 }') AS data
-FROM log.events
+FROM log.open_events
 WHERE type = 'process.sampled';
 
 CREATE VIEW made.samples AS

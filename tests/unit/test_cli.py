@@ -173,13 +173,33 @@ def test_verify_says_good_torn_or_damaged(ran: Ran, one_run: dict[str, Any]) -> 
     assert (status, "1 of 1 segments good" in out) == (0, True)
     path.write_bytes(good + b'{"id":"half a li')
     status, out, _ = ran("verify", "latest")
-    assert (status, "the last 16 bytes were never acknowledged" in out) == (0, True)
+    assert (status, "the last 16 bytes, 0 whole events in them, were never acknowledged" in out) == (0, True)
     path.write_bytes(good.replace(b"request-1", b"request-2", 1))
     status, out, _ = ran("verify", "latest")
     assert status == 3
     assert f"damaged: {path.relative_to(ran.folder)}: damaged at byte " in out
     report = json.loads(ran("verify", "latest", "--json")[1])
     assert report["damaged"] == 1
+
+
+def test_a_run_is_sealed_and_a_damaged_one_repaired(ran: Ran, one_run: dict[str, Any]) -> None:
+    """Sealing says the sizes; repairing sets aside what verify has named, into a file, and then all is good."""
+    assert ran("repair", "latest")[1] == f"{one_run['run']}: nothing to repair\n"
+    (path,) = find_run(ran.store, one_run["run"]).log.rglob("*.ndjson")
+    path.write_bytes(path.read_bytes() + b"noise\n")
+    status, _, error = ran("sql", "FROM runs")
+    assert (status, "eventflow repair" in error) == (3, True)
+    status, out, _ = ran("repair", "latest")
+    assert (status, "6 B with 0 events set aside in" in out) == (0, True)
+    assert json.loads(ran("repair", "latest", "--json")[1])["set_aside"] == []
+    (aside,) = path.parent.glob("*.damaged-*")
+    assert aside.read_bytes() == b"noise\n"
+    status, out, _ = ran("seal")
+    assert (status, "became" in out) == (0, True)
+    assert "nothing to seal" in ran("seal", "latest")[1]
+    assert json.loads(ran("seal", "--json")[1]) == [{"run": one_run["run"], "segments": []}]
+    assert ran("verify", "latest")[0] == 0
+    assert json.loads(ran("runs", "--json")[1])[0]["completed"] == one_run["completed"]
 
 
 def test_doctor_names_what_is_there_and_how_to_mend_the_rest(ran: Ran) -> None:

@@ -8,10 +8,11 @@ from eventflow.errors import LogDamaged, StoreError, UsageError
 from eventflow.event import Event, Payload
 from eventflow.log.format import encode_events
 from eventflow.log.layout import segment_paths
+from eventflow.log.loading import ends_with_commit
 from eventflow.log.reader import read_events
 from eventflow.log.runs import create_run
 from eventflow.log.segment import LogWriter
-from eventflow.log.sql import connect, ends_with_commit, query, write_parquet
+from eventflow.log.sql import connect, query, write_parquet
 from eventflow.recorder import Recorder
 from eventflow.sources import SeededSources
 from eventflow.vocabulary import RequestQueued, RunStarted
@@ -20,14 +21,17 @@ from tests.synthetic_log import write_run
 
 TAILS: dict[str, bytes] = {
     "half a line": b'{"id":"01a2087d-ec80-75eb-ac93-97dbf275fe22","type":"run.com',
-    "a line without its commit": b'{"id":"01a2087d-ec80-75eb-ac93-97dbf275fe22","type":"run.started","time":1}\n',
     "half a letter": '{"id":"01a2087d-ec80-75eb-ac93-97dbf275fe22","type":"ä'.encode()[:-1],
-    "half a commit": b'{"commit":{"format":1,"count":1,"se',
+    "half a commit": b'{"commit":{"format":1,"count":0,"se',
     "zeros": bytes(5000),
-    "noise": bytes(range(256)) * 20,
     "a carriage return": b'{"id":"\r',
     "the delimiter": b'{"id":"\x01\x01',
     "a very long line": b'{"id":"' + b"z" * 3_000_000,
+}
+NO_TAILS: dict[str, bytes] = {
+    "a line that is not next": b'{"id":"01a2087d-ec80-75eb-ac93-97dbf275fe22","type":"run.started","time":1}\n',
+    "the commit of another batch": b'{"commit":{"format":1,"count":1,"se',
+    "noise": bytes(range(256)) * 20,
     "empty lines": b"\n\n\n",
 }
 
@@ -45,6 +49,15 @@ class TestWhatIsNotCommitted:
         assert list(query(connection, "SELECT id FROM events ORDER BY id").rows()) == expected
         assert list(query(connection, "SELECT DISTINCT id IS NULL OR seq IS NULL FROM events").rows()) == [(False,)]
         assert list(query(connection, "SELECT state FROM runs").rows()) == [("completed",)]
+
+    @pytest.mark.parametrize("tail", NO_TAILS.values(), ids=NO_TAILS)
+    def test_an_end_that_no_crash_leaves_is_damage(self, store: Path, tail: bytes) -> None:
+        """It may have been an acknowledged batch, so it is not passed over in silence."""
+        (segment,) = segment_paths(write_run(store, "serial", requests=5).log)
+        with segment.open("ab") as file:
+            file.write(tail)
+        with pytest.raises(LogDamaged, match="damaged at byte"):
+            connect(store)
 
     def test_cut_anywhere(self, store: Path) -> None:
         """Cut at any byte, a segment shows the events of the batches that are whole before the cut."""
