@@ -30,21 +30,29 @@ NAMES = {
 
 
 class OperationQueued(Payload, frozen=True, kw_only=True):
+    """An operation's inputs are there."""
+
     TYPE: ClassVar[str] = "operation.queued"
 
 
 class OperationStarted(Payload, frozen=True, kw_only=True):
+    """An engine took it."""
+
     TYPE: ClassVar[str] = "operation.started"
     wait_seconds: float
     engine: str
 
 
 class OperationCompleted(Payload, frozen=True, kw_only=True):
+    """It gave its output."""
+
     TYPE: ClassVar[str] = "operation.completed"
     seconds: float
 
 
 class OperationFailed(Payload, frozen=True, kw_only=True):
+    """It gave none."""
+
     TYPE: ClassVar[str] = "operation.failed"
     seconds: float
     error: str
@@ -52,6 +60,8 @@ class OperationFailed(Payload, frozen=True, kw_only=True):
 
 
 class FencePainted(Payload, frozen=True, kw_only=True):
+    """Something that eventflow does not know."""
+
     TYPE: ClassVar[str] = "fence.painted"
     seconds: float
 
