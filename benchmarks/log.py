@@ -1,10 +1,10 @@
 """How fast the log takes events and gives them back, against the event store that Python people use and plain SQLite.
 
-Peers, in the same process, round after round: `eventsourcing` with its SQLite and its in-memory recorder, `sqlite3` itself
-(WAL, synchronous FULL and NORMAL), and for single events the bare `write` and `fdatasync` of the same bytes. eventflow
-begins with ready `Event` objects and encodes in the measured time; the peers get bytes that are encoded already. Durable
-means: after each batch it is on disk. SQLite in NORMAL and the in-memory recorder do not promise that; they are shown for
-scale.
+Peers, in the same process, round after round: `eventsourcing` with its SQLite and its in-memory recorder, `sqlite3`
+itself (WAL, synchronous FULL and NORMAL), and for single events the bare `write` and `fdatasync` of the same bytes.
+eventflow begins with ready `Event` objects and encodes in the measured time; the peers get bytes that are encoded
+already. Durable means: after each batch it is on disk. SQLite in NORMAL and the in-memory recorder do not promise that;
+they are shown for scale.
 
     python benchmarks/log.py --events 50000 --rounds 5 --folder /var/tmp
 """

@@ -13,6 +13,7 @@ from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.cli.output import print_json, status_console
 from eventflow.cli.progress_view import watch_nothing, watch_run
 from eventflow.errors import UsageError
+from eventflow.log.recovery import recover_run
 from eventflow.log.runs import find_run, store_path
 from eventflow.quantities import format_duration, format_size, parse_duration
 from eventflow.redaction import redact_command
@@ -109,6 +110,12 @@ def resume(
     from stages.running import resume as go_on
 
     folder = find_run(store_path(store), name)
+    torn = recover_run(folder.log)
+    if torn.bytes and not quiet:
+        status_console().print(
+            f"cut from the log: {torn.bytes} bytes, {torn.events} whole events in them, that were never acknowledged",
+            markup=False,
+        )
     finish(go_on(folder, source=source, watch=watch_nothing if json or quiet else watch_run), json=json, quiet=quiet)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from eventflow.disk import Disk
-from eventflow.errors import LogDamaged
+from eventflow.errors import LogDamaged, LogWriteFailed
 from eventflow.log.batches import Tail
 from eventflow.log.format import EVENT_PREFIX, Place, first_place
-from eventflow.log.layout import SegmentFile, list_segments, require_gapless, segment_name
+from eventflow.log.layout import LOCK_NAME, SegmentFile, list_segments, require_gapless, segment_name, writer_folders
 from eventflow.log.reader import SegmentTail, place_after
 from eventflow.log.sealed import sealed_bounds
 
@@ -77,6 +77,31 @@ def recover(folder: Path, disk: Disk) -> Recovered:
         finally:
             disk.close(descriptor)
     return found
+
+
+def recover_run(log: Path, disk: Disk | None = None) -> Tail:
+    """Cut the torn tails of all writers of a run that do not live any more. Gives what was cut, added up.
+
+    Raises:
+        LogDamaged: as `examine`; of that writer's log nothing was changed.
+        LogWriteFailed: a tail could not be cut.
+    """
+    disk = disk or Disk()
+    tails: list[Tail] = []
+    for folder in writer_folders(log):
+        try:
+            lock = disk.lock(folder / LOCK_NAME)
+        except BlockingIOError:
+            continue
+        except OSError as problem:
+            raise LogWriteFailed(str(folder), problem.strerror or str(problem)) from problem
+        try:
+            tails.append(recover(folder, disk).tail)
+        except OSError as problem:
+            raise LogWriteFailed(str(folder), problem.strerror or str(problem)) from problem
+        finally:
+            disk.close(lock)
+    return Tail(sum(tail.bytes for tail in tails), sum(tail.events for tail in tails))
 
 
 class SetAside(msgspec.Struct, frozen=True):
