@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _END_BYTES = 1024
 _COLUMNS = {
+    "type": "VARCHAR",  # first, as in views.sql
     "id": "VARCHAR",
-    "type": "VARCHAR",
     "time": "BIGINT",
     "run": "VARCHAR",
     "stream": "VARCHAR",

@@ -12,11 +12,13 @@
 -- A line is parsed by one json_transform for the envelope, and the payload of those that a view needs by another that names
 -- its fields. The type is at a fixed place (see format.py), so lines of other types are not parsed. A line that is not an
 -- event is damage, and the query fails.
+--
+-- `type` is the first column of every relation of events, because DuckDB reads the first one of a UNION ALL to count its rows.
 
 CREATE VIEW log.parsed AS
 SELECT
-    event.id AS id,
     type,
+    event.id AS id,
     event.time AS time,
     event.run AS run,
     event.stream AS stream,
