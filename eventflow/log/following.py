@@ -1,7 +1,8 @@
 """Following a run while it goes on, and subscriptions: readers whose place outlives them.
 
 Nothing tells a reader in another process, or on another machine with a shared volume, that a file has grown. So it
-looks: two `stat` calls for each writer, fifty times a second, and it reads only where there is something new.
+looks, fifty times a second, with two `stat` calls for each writer, and reads only where there is something new. It
+looks five times a second whether anybody still writes.
 
 Invariants:
     every event is given at least once to a subscription of a name, however often it is killed and begun again; through
@@ -9,6 +10,7 @@ Invariants:
     a checkpoint is whole, never goes backwards, and never says more than is on disk.
 """
 
+import itertools
 import os
 import re
 import time
@@ -27,6 +29,7 @@ from eventflow.log.layout import is_locked, segment_paths, writer_folders
 from eventflow.log.reader import EventFilter, Position, WriterTail, batch_events
 
 PERIOD_SECONDS = 0.02
+_LOOKS_PER_LOCK = 10
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -74,6 +77,8 @@ class EventTail:
             self.position[writer] = before = batch.place.seq
 
     def _writers(self) -> list[WriterTail]:
+        if self.log.is_dir() and sum(1 for _ in os.scandir(self.log)) == len(self._tails):
+            return list(self._tails.values())
         for folder in writer_folders(self.log):
             if folder not in self._tails:
                 self._tails[folder] = WriterTail(folder, self.position.get(folder.name, -1))
@@ -104,10 +109,10 @@ def follow(
 
 
 def _follow(tail: EventTail, period_seconds: float) -> Iterator[StoredEvent]:
-    while True:
-        is_live = any(is_locked(folder) for folder in writer_folders(tail.log))
+    for look in itertools.count():
+        may_be_live = look % _LOOKS_PER_LOCK or any(is_locked(folder) for folder in writer_folders(tail.log))
         yield from tail.poll()
-        if not is_live:
+        if not may_be_live:
             return
         time.sleep(period_seconds)
 
