@@ -1,74 +1,58 @@
 """`eventflow sql` and `eventflow report`: questions and pictures, from the log."""
 
 import contextlib
-import csv
 import sys
-from enum import StrEnum
-from itertools import islice
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from eventflow.cli.answers import Format, find_recipe, print_answer, print_recipes
 from eventflow.cli.options import StoreOption
-from eventflow.cli.output import print_json, print_table
+from eventflow.cli.output import print_table
 from eventflow.errors import UsageError, name_of
 from eventflow.log.runs import find_run, list_runs, store_path
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from eventflow.log.sql import Answer
 
 ROWS_SHOWN_MAX = 1_000
 RUNS_COMPARED_MAX = 20
 
 
-class Format(StrEnum):
-    """How a result is printed."""
-
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
 def sql(
     query: Annotated[
-        str | None, typer.Argument(metavar="[SELECT]", help="The statement; without it, from standard input.")
+        str | None,
+        typer.Argument(metavar="[SELECT]", help="The statement, or several with `;` between them."),
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="How to print the result.")] = Format.TABLE,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="For parquet: where to write it.")
     ] = None,
     views: Annotated[bool, typer.Option("--views", help="List the views and their columns.")] = False,
+    cookbook: Annotated[
+        bool, typer.Option("--cookbook", help="List questions that people ask; with the name of one, answer it.")
+    ] = False,
     store: StoreOption = None,
 ) -> None:
     """Ask the events of all runs in SQL (DuckDB), also while a run is going on.
 
-    Views: runs, requests, attempts, samples, events.
+    Without a statement it opens a prompt with history and completion (.help lists its commands), or answers the
+    statements that come through a pipe. The first one that fails ends it. --views says what can be asked.
 
     Example: eventflow sql "SELECT stage, seconds, completed FROM runs"
-    """
-    from eventflow.log.sql import connect, write_parquet
-    from eventflow.log.sql import query as ask
-    from eventflow.log.views import VIEWS
 
+    Example: eventflow sql --cookbook slowest-hosts
+
+    Example: eventflow sql < questions.sql
+    """
     if views:
-        rows = [(view.name, column.name, column.type, column.description) for view in VIEWS for column in view.columns]
-        print_table(("view", "column", "type", "what"), rows)
-        return
-    if query is None:
-        if sys.stdin.isatty():
-            raise UsageError("no statement", 'give one, for example eventflow sql "SELECT * FROM runs", or --views')
-        query = sys.stdin.read()
-    if form is Format.PARQUET and out is None:
-        raise UsageError("parquet needs a file", "name it with --out FILE.parquet")
-    folder = store_path(store)
-    if form is Format.PARQUET and out is not None:
-        write_parquet(folder, query, out)
+        _print_views()
+    elif cookbook and query is None:
+        print_recipes()
     else:
-        with contextlib.closing(connect(folder)) as connection:
-            _print(ask(connection, query), form)
+        if cookbook and query is not None:
+            query = find_recipe(query, "`eventflow sql --cookbook` lists them").statement
+        with _hearing_interrupts():
+            _answer(query, form, out, store_path(store))
 
 
 def report(
@@ -97,6 +81,67 @@ def report(
     sys.stdout.write(f"{written.absolute()}\n")
 
 
+def _answer(query: str | None, form: Format, out: Path | None, store: Path) -> None:
+    """Cases: a file is asked for; there is nobody to ask back; a person sits at a terminal."""
+    if form is Format.PARQUET:
+        _write(query, out, store)
+    elif query is not None or not sys.stdin.isatty():
+        _print_all([query] if query is not None else sys.stdin, form, store)
+    elif sys.stdout.isatty():
+        from eventflow.cli.prompt import open_prompt
+
+        open_prompt(store, form)
+    else:
+        raise UsageError("no statement", 'give one, for example eventflow sql "SELECT * FROM runs", or --views')
+
+
+def _print_all(lines: Iterable[str], form: Format, store: Path) -> None:
+    """The answers to all statements, each as soon as it was read. They are about one moment of the store."""
+    from eventflow.cli.statements import all_in
+    from eventflow.log.sql import connect
+
+    rows_max = ROWS_SHOWN_MAX if form is Format.TABLE else sys.maxsize
+    count = 0
+    with contextlib.closing(connect(store)) as connection:
+        for statement in all_in(lines):
+            if count and form is not Format.JSON:
+                sys.stdout.write("\n")
+            print_answer(connection, statement, form, rows_max=rows_max, advice="--format csv gives all")
+            sys.stdout.flush()
+            count += 1
+    if not count:
+        raise UsageError("there is no statement", 'give one, for example "SELECT * FROM runs", or --views')
+
+
+def _write(query: str | None, out: Path | None, store: Path) -> None:
+    from eventflow.cli.statements import all_in
+    from eventflow.log.sql import write_parquet
+
+    if out is None:
+        raise UsageError("parquet needs a file", "name it with --out FILE.parquet")
+    if query is None and sys.stdin.isatty():
+        raise UsageError("no statement", "give the one whose rows are to be written")
+    write_parquet(store, ";\n".join(all_in(sys.stdin if query is None else [query])), out)
+
+
+def _print_views() -> None:
+    from eventflow.log.views import VIEWS
+
+    rows = [(view.name, column.name, column.type, column.description) for view in VIEWS for column in view.columns]
+    print_table(("view", "column", "type", "what"), rows)
+
+
+@contextlib.contextmanager
+def _hearing_interrupts() -> Iterator[None]:
+    """DuckDB, asked in the main thread, turns a Ctrl-C into an error of its own."""
+    try:
+        yield
+    except RuntimeError as problem:
+        if str(problem) == "Query interrupted":
+            raise KeyboardInterrupt from problem
+        raise
+
+
 def _newest(store: Path) -> list[str]:
     runs = [folder.run for folder in list_runs(store)[-RUNS_COMPARED_MAX:]]
     if not runs:
@@ -104,28 +149,3 @@ def _newest(store: Path) -> list[str]:
             f"there is no run in {name_of(str(store))}", "make one with `eventflow run`, or name a --store"
         )
     return runs
-
-
-def _print(answer: "Answer", form: Format) -> None:
-    if form is Format.JSON:
-        print_json(list(answer.records()))
-    elif form is Format.CSV:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(answer.columns)
-        writer.writerows(answer.rows())
-    else:
-        rows = answer.rows()
-        shown = [[_text(value) for value in row] for row in islice(rows, ROWS_SHOWN_MAX)]
-        right = [name for name, kind in zip(answer.columns, answer.types, strict=True) if kind.startswith(_NUMBERS)]
-        print_table(answer.columns, shown, right=right)
-        if next(rows, None) is not None:
-            sys.stderr.write(f"only the first {ROWS_SHOWN_MAX} rows are shown: --format csv gives all\n")
-
-
-_NUMBERS = ("BIGINT", "INTEGER", "HUGEINT", "DOUBLE", "FLOAT", "DECIMAL", "UBIGINT", "SMALLINT", "TINYINT")
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
