@@ -128,6 +128,8 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
         print_json(summary)
     elif not quiet:
         _describe(summary)
+    if summary.problem:
+        status_console().print(f"eventflow: {summary.problem}", style="red", markup=False, soft_wrap=True)
     status = _EXIT.get(summary.state, 1 if summary.failed or summary.completed < summary.requests else 0)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -166,8 +168,6 @@ def _describe(summary: "Summary") -> None:
         f"CPU {format_duration(summary.cpu_seconds)}",
     ]
     console.print(f"{summary.run}: {', '.join(parts)}", markup=False, soft_wrap=True)
-    if summary.problem:
-        console.print(f"eventflow: {summary.problem}", style="red", markup=False, soft_wrap=True)
     if summary.state == "interrupted":
         console.print(f"interrupted; go on with: eventflow resume {summary.run}", markup=False, soft_wrap=True)
     elif summary.failed:

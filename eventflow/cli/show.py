@@ -9,6 +9,7 @@ import typer
 
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.cli.output import print_json, print_table
+from eventflow.errors import LogDamaged
 from eventflow.event import StoredEvent
 from eventflow.log import following
 from eventflow.log.reader import RunTail, read_events
@@ -20,7 +21,8 @@ from eventflow.quantities import format_count, format_duration, format_size
 class RunLine(msgspec.Struct, frozen=True):
     """One run in the list.
 
-    `state` is running, completed, interrupted, failed, or killed: no end event, and nobody writes.
+    `state` is running, completed, interrupted, failed; killed: no end event, and nobody writes; damaged: counted up to
+    the damage.
     """
 
     run: str
@@ -90,17 +92,20 @@ def events(
 
 
 def _line(folder: RunFolder) -> RunLine:
-    info, tally = folder.info(), Tally()
-    for lines in RunTail(folder.log).poll():
-        tally.feed(lines)
-    killed = tally.run_state == "running" and not folder.is_live()
-    seconds = (tally.last_ns - tally.first_ns) / 1e9
+    info, tally, state = folder.info(), Tally(), ""
+    try:
+        for lines in RunTail(folder.log).poll():
+            tally.feed(lines)
+    except LogDamaged:  # one bad run hides none of the others; `verify` says what is wrong with it
+        state = "damaged"
+    if not state and tally.run_state == "running" and not folder.is_live():
+        state = "killed"
     return RunLine(
         folder.run,
         info.stage,
-        "killed" if killed else tally.run_state,
+        state or tally.run_state,
         info.created,
-        seconds,
+        (tally.last_ns - tally.first_ns) / 1e9,
         tally.requests,
         tally.completed,
         tally.failed,

@@ -180,6 +180,8 @@ def test_verify_says_good_torn_or_damaged(ran: Ran, one_run: dict[str, Any]) -> 
     assert f"damaged: {path.relative_to(ran.folder)}: damaged at byte " in out
     report = json.loads(ran("verify", "latest", "--json")[1])
     assert report["damaged"] == 1
+    status, out, _ = ran("runs", "--json")
+    assert (status, json.loads(out)[0]["state"]) == (0, "damaged")
 
 
 def test_a_run_is_sealed_and_a_damaged_one_repaired(ran: Ran, one_run: dict[str, Any]) -> None:
