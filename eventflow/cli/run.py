@@ -128,7 +128,7 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
         print_json(summary)
     elif not quiet:
         _describe(summary)
-    if summary.problem:
+    if summary.problem and not json:
         status_console().print(f"eventflow: {summary.problem}", style="red", markup=False, soft_wrap=True)
     status = _EXIT.get(summary.state, 1 if summary.failed or summary.completed < summary.requests else 0)
     sys.stdout.flush()
