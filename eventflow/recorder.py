@@ -10,7 +10,7 @@ piece, and every other thread would wait: this way it only hashes, writes and sy
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
-    at most `EVENTS_WAITING_MAX` events, or `BYTES_WAITING_MAX` and one event, wait in memory; none is ever dropped;
+    at most `BATCHES_WAITING_MAX` batches and one event wait in memory, 4 MiB; none is ever dropped;
     an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
 """
 
@@ -32,11 +32,11 @@ from eventflow.log.format import LINE_BYTES_MAX
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
 
-EVENTS_WAITING_MAX = 16_384
-BYTES_WAITING_MAX = 4 << 20
-BATCH_EVENTS_MAX = 1_000
+BATCH_BYTES_MAX = LINE_BYTES_MAX
+BATCHES_WAITING_MAX = 4
 BATCH_SECONDS_MAX = 0.005
-_WAKING_COUNTS = (0, BATCH_EVENTS_MAX - 1)
+_LOOKS_BEFORE_SLEEP = 20
+_NEWLINE = 0x0A
 
 
 class Stream:
@@ -122,6 +122,16 @@ def record(payload: Payload, *causes: Link) -> Link:
     return current_span().record(payload, *causes)
 
 
+class _Batch:
+    """Event lines on their way to the disk, in a buffer that is used again: new memory costs more than to fill it."""
+
+    __slots__ = ("count", "lines", "size")
+
+    def __init__(self) -> None:
+        self.lines = bytearray(BATCH_BYTES_MAX)
+        self.size = self.count = 0
+
+
 class RecorderStatistics(msgspec.Struct, frozen=True):
     """A recorder's numbers so far. `waiting_max` is the most events that waited in memory at once."""
 
@@ -164,9 +174,11 @@ class Recorder:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
         self._work = threading.Condition(self._lock)  # something for the writer thread to do
-        self._encode_into = msgspec.json.Encoder().encode_into
-        self._waiting = bytearray()
-        self._waiting_count = 0
+        self._encode = msgspec.json.Encoder().encode
+        self._full: list[_Batch] = []
+        self._filling = _Batch()
+        self._free: list[_Batch] = []
+        self._is_idle = False
         self._next_seq = 0
         self._durable_seq = -1
         self._flush_seq = -1
@@ -190,7 +202,7 @@ class Recorder:
     def record(self, span: Span, payload: Payload, causes: Iterable[Link] = ()) -> Link:
         """Put one event into the log, in order, and return the link to it. It is durable after the next `flush`.
 
-        Blocks only while `EVENTS_WAITING_MAX` events wait for a slow disk.
+        Blocks only while `BATCHES_WAITING_MAX` full batches wait for a slow disk.
 
         Raises:
             StoreError: the log cannot be written any more, or this recorder is closed: stop the run.
@@ -203,41 +215,44 @@ class Recorder:
         with self._lock:
             if self._failure is not None or self._closing:
                 raise self._failure or LogClosed("the recorder is closed")
-            if self._waiting_count >= EVENTS_WAITING_MAX or len(self._waiting) >= BYTES_WAITING_MAX:
+            if len(self._full) >= BATCHES_WAITING_MAX:
                 self._wait_for_room()
-            waiting, seq = self._waiting, self._next_seq
-            size, count, version, last = len(waiting), self._waiting_count, stream.version, stream.last
-            try:
-                self._encode_into(
-                    Event(
-                        event_id,
-                        payload.TYPE,
-                        self._time_ns(),
-                        self.run,
-                        stream.name,
-                        version,
-                        self.writer,
-                        seq,
-                        stream.trace_id,
-                        span.span_id,
-                        payload,
-                        span.parent_span_id,
-                        (last, *causes) if last else tuple(causes),
-                    ),
-                    waiting,
-                    -1,
+            seq, version, last = self._next_seq, stream.version, stream.last
+            line = self._encode(
+                Event(
+                    event_id,
+                    payload.TYPE,
+                    self._time_ns(),
+                    self.run,
+                    stream.name,
+                    version,
+                    self.writer,
+                    seq,
+                    stream.trace_id,
+                    span.span_id,
+                    payload,
+                    span.parent_span_id,
+                    (last, *causes) if last else tuple(causes),
                 )
-                waiting += b"\n"
-                if len(waiting) - size > LINE_BYTES_MAX:
-                    raise EventTooLarge(payload.TYPE, len(waiting) - size, LINE_BYTES_MAX)
+            )
+            batch = self._filling
+            if batch.size + len(line) >= BATCH_BYTES_MAX:
+                batch = self._begin_batch(len(line) + 1, payload.TYPE)
+            start, count = batch.size, batch.count
+            end = start + len(line)
+            batch.lines[start:end] = line
+            batch.lines[end] = _NEWLINE
+            try:
+                batch.size, batch.count = end + 1, count + 1
                 stream.version, stream.last = version + 1, link
-                self._next_seq, self._waiting_count = seq + 1, count + 1
-            except BaseException:  # also KeyboardInterrupt: the event is in the log wholly or not at all
-                del waiting[size:]
+                self._next_seq = seq + 1
+            except BaseException:  # KeyboardInterrupt: the event is in the log wholly or not at all
+                batch.size, batch.count = start, count
                 stream.version, stream.last = version, last
-                self._next_seq, self._waiting_count = seq, count
+                self._next_seq = seq
                 raise
-            if count in _WAKING_COUNTS:
+            if self._is_idle:
+                self._is_idle = False
                 self._work.notify()
         return link
 
@@ -294,55 +309,81 @@ class Recorder:
     ) -> None:
         self.close()
 
+    def _begin_batch(self, size: int, type_name: str) -> "_Batch":
+        """Where the next `size` bytes go, which the batch has no room for: called with the lock held, never waits."""
+        if size > LINE_BYTES_MAX:
+            raise EventTooLarge(type_name, size, LINE_BYTES_MAX)
+        self._close_batch()
+        self._work.notify()
+        return self._filling
+
+    def _close_batch(self) -> None:
+        """What is filled goes to the writer thread; what comes next goes into a buffer that it has done with."""
+        self._full.append(self._filling)
+        self._filling = self._free.pop() if self._free else _Batch()
+
     def _wait_for_room(self) -> None:
         """Back-pressure: called with the lock held."""
         self._work.notify()
-        self._changed.wait_for(
-            lambda: (
-                self._failure
-                or self._closing
-                or (self._waiting_count < EVENTS_WAITING_MAX and len(self._waiting) < BYTES_WAITING_MAX)
-            )
-        )
+        self._changed.wait_for(lambda: self._failure or self._closing or len(self._full) < BATCHES_WAITING_MAX)
         if self._failure is not None or self._closing:
             raise self._failure or LogClosed("the recorder is closed")
 
     def _write_batches(self) -> None:
         try:
-            while True:
-                lines, count = self._next_batch()
-                if not count:
-                    return
-                self._writer.append(lines, count)
+            while batch := self._next_batch():
+                self._writer.append(batch.lines[: batch.size], batch.count)
                 with self._lock:
-                    self._durable_seq += count
+                    self._durable_seq += batch.count
                     self._batches += 1
+                    batch.size = batch.count = 0
+                    self._free.append(batch)
                     self._changed.notify_all()
         except StoreError as failure:
             self._fail(failure)
         except Exception as problem:  # noqa: BLE001  (a bug here must end the run, never hang it)
             self._fail(StoreError(f"the log's writer thread failed ({problem!r}): please report it"))
 
-    def _next_batch(self) -> tuple[bytearray, int]:
-        """Wait for an event, then a moment for company. Empty when the recorder closes."""
+    def _next_batch(self) -> "_Batch | None":
+        """Wait for an event, then a moment for company. None when the recorder closes.
+
+        To be woken costs the caller of `record` more than to record: so while events keep coming this wakes by itself,
+        and only when none has come for a while it sleeps until it is called.
+        """
         with self._lock:
-            self._work.wait_for(lambda: self._waiting_count or self._closing)
-            self._work.wait_for(self._is_urgent, self._batch_seconds_max)
-            self._waiting_max = max(self._waiting_max, self._waiting_count)
-            batch, count = self._waiting, self._waiting_count
-            self._waiting, self._waiting_count = bytearray(), 0
+            if not self._linger():
+                self._is_idle = not self._waiting()
+                self._work.wait_for(lambda: self._waiting() or self._closing)
+                self._is_idle = False
+                self._work.wait_for(self._is_urgent, self._batch_seconds_max)
+            self._waiting_max = max(self._waiting_max, self._waiting())
+            if not self._full and self._filling.count:
+                self._close_batch()
+            batch = self._full.pop(0) if self._full else None
             self._changed.notify_all()
-            return batch, count
+            return batch
+
+    def _linger(self) -> bool:
+        """Look for events a few times, as long apart as they may wait. Whether some came, and so have waited."""
+        if self._waiting() or self._batch_seconds_max is None:
+            return False
+        for _ in range(_LOOKS_BEFORE_SLEEP):
+            self._work.wait(self._batch_seconds_max)
+            if self._waiting() or self._closing:
+                return True
+        return False
+
+    def _waiting(self) -> int:
+        """How many events wait."""
+        return self._filling.count + sum(batch.count for batch in self._full)
 
     def _is_urgent(self) -> bool:
-        enough = BATCH_EVENTS_MAX if self._batch_seconds_max is not None else EVENTS_WAITING_MAX
-        is_full = self._waiting_count >= enough or len(self._waiting) >= BYTES_WAITING_MAX
-        return is_full or self._flush_seq > self._durable_seq or self._closing
+        return bool(self._full) or self._flush_seq > self._durable_seq or self._closing
 
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
             self._failure = failure
-            self._waiting, self._waiting_count = bytearray(), 0
+            self._full, self._filling = [], _Batch()
             self._changed.notify_all()
 
     def _after_fork_in_child(self) -> None:
