@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from eventflow.log.format import COMMIT_PREFIX, LINE_BYTES_MAX
 from eventflow.log.layout import SegmentFile, is_locked, list_segments, require_gapless, writer_folders
-from eventflow.log.reader import SegmentTail, wanted_lines
+from eventflow.log.reader import SegmentTail, place_after, wanted_lines
 from eventflow.log.runs import RunFolder
 from eventflow.log.settled import SETTLED_VIEWS, is_settled, view_path, views_text
 
@@ -42,7 +42,7 @@ class _Segments(NamedTuple):
 
     sealed: list[str]
     whole: list[str]
-    moving: list[Path]
+    moving: list[SegmentTail]
 
 
 def load(connection: "duckdb.DuckDBPyConnection", folders: Sequence[RunFolder]) -> list[str]:
@@ -144,13 +144,15 @@ def _sort_segments(folder: RunFolder) -> _Segments:
         require_gapless(writer, segments)
         ends = {segment.number: _ends_whole(segment) for segment in segments}
         may_grow = is_locked(writer)
+        before = None
         for segment in segments:
             if segment.is_sealed:
                 found.sealed.append(str(segment.path.absolute()))
             elif ends[segment.number] and not (may_grow and segment is segments[-1]):
                 found.whole.append(str(segment.path.absolute()))
             else:
-                found.moving.append(segment.path.absolute())
+                found.moving.append(SegmentTail(segment.path.absolute(), place_after(before) if before else None))
+            before = segment
     return found
 
 
@@ -164,14 +166,13 @@ def _end(path: Path) -> bytes:
         return file.read(_END_BYTES)
 
 
-def _committed_lines(paths: Sequence[Path]) -> Iterator[str]:
-    for path in paths:
-        reading = SegmentTail(path)
+def _committed_lines(segments: Sequence[SegmentTail]) -> Iterator[str]:
+    for reading in segments:
         for batch in reading.poll():
             for line in wanted_lines(batch, -1):
                 try:
                     yield line.decode()
                 except UnicodeDecodeError as error:
                     raise reading.damaged("it is not UTF-8") from error
-        if (problem := reading.tail().problem) and not is_locked(path.parent):
+        if (problem := reading.tail().problem) and not is_locked(reading.path.parent):
             raise reading.damaged(problem)

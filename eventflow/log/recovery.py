@@ -4,7 +4,7 @@ Only the last segment is looked at: those before it were closed when it was made
 commit was never acknowledged and is cut; anything that a crash cannot have left is damage, and then nothing is touched.
 
 Invariants:
-    recovery can be killed at any point and begun again: all it does is to cut a file to a size that it finds out anew;
+    recovery can be killed at any point and begun again: it cuts a file to a size that it finds out anew, and syncs;
     no byte that a commit line covers is ever cut.
 """
 
@@ -64,18 +64,24 @@ def examine(folder: Path) -> Recovered:
 def recover(folder: Path, disk: Disk) -> Recovered:
     """Bring the log of a writer to where it can be appended to. The caller has the writer's lock.
 
+    What is whole counts from now on, though its writer may have died before the fsync of the segment or of its folder,
+    so it is made durable here.
+
     Raises:
         LogDamaged: as `examine`; nothing was changed.
-        OSError: the tail could not be cut.
+        OSError: the tail could not be cut, or the segment not be made durable.
     """
     found = examine(folder)
-    if found.tail.bytes:
-        descriptor = disk.open(folder / segment_name(found.number))
+    path = folder / segment_name(found.number)
+    if path.is_file():
+        descriptor = disk.open(path)
         try:
-            disk.truncate(descriptor, found.size)
+            if found.tail.bytes:
+                disk.truncate(descriptor, found.size)
             disk.sync(descriptor)
         finally:
             disk.close(descriptor)
+        disk.sync_folder(folder)
     return found
 
 
