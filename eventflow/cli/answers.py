@@ -4,12 +4,15 @@ DuckDB holds on to the thread that asks it, and a Ctrl-C may not be heard there 
 queries run in a thread of their own while the main one waits, and a Ctrl-C interrupts the connection.
 """
 
+import contextlib
 import csv
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from enum import StrEnum
 from itertools import islice
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -82,19 +85,22 @@ def print_answer(
 def interruptible(connection: "duckdb.DuckDBPyConnection", work: Callable[[], T]) -> T:
     """What `work` gives; it uses this connection and nothing else does. On a terminal, one that takes long says so.
 
+    It is called in the main thread.
+
     Raises:
         KeyboardInterrupt: Ctrl-C. The work has ended then, and the connection is free again.
     """
-    with ThreadPoolExecutor(1, "query") as pool:
+    news: SimpleQueue[str] = SimpleQueue()
+    with _interrupts_as(news) as stops, ThreadPoolExecutor(1, "query") as pool:
         future = pool.submit(work)
-        try:
-            _wait_patiently(future)
-        except KeyboardInterrupt:
-            while not future.done():  # between two steps of the work there is nothing to interrupt
-                connection.interrupt()
-                wait([future], timeout=0.05)
-            raise
-        return future.result()
+        future.add_done_callback(lambda _: news.put("done"))
+        _wait_for(news)
+        while not future.done():  # more than once, since between two steps of the work there is nothing to interrupt
+            connection.interrupt()
+            wait([future], timeout=0.05)
+    if stops:
+        raise KeyboardInterrupt
+    return future.result()
 
 
 def find_recipe(name: str, fix: str) -> "Recipe":
@@ -143,7 +149,7 @@ def text_of(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
+        return f"{value:.0f}" if 999_999.5 <= abs(value) < 1e15 else f"{value:.6g}"
     if isinstance(value, list | tuple | dict):
         value = msgspec.json.encode(msgspec.to_builtins(value, str_keys=True, enc_hook=str)).decode()
     return str(value).translate(_CONTROLS)
@@ -161,12 +167,31 @@ class _Counted:
             yield row
 
 
-def _wait_patiently(future: "Future[Any]") -> None:
-    wait([future], timeout=_PATIENCE_SECONDS)
-    if not future.done() and sys.stderr.isatty():
-        with status_console().status("still working; Ctrl-C stops it"):
-            wait([future])
-    wait([future])
+@contextlib.contextmanager
+def _interrupts_as(news: "SimpleQueue[str]") -> Iterator[list[str]]:
+    """Within, a Ctrl-C is news and an entry in the list, and no exception at any line. An ignored one stays so."""
+    stops: list[str] = []
+
+    def take(*_: object) -> None:
+        stops.append("stop")
+        news.put("stop")  # this queue is made for handlers: it may be interrupted in the middle of itself
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, take)
+    try:
+        yield stops
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _wait_for(news: "SimpleQueue[str]") -> None:
+    try:
+        news.get(timeout=_PATIENCE_SECONDS)
+    except Empty:
+        waiting = status_console().status("still working; Ctrl-C stops it")
+        with waiting if sys.stderr.isatty() else contextlib.nullcontext():
+            news.get()
 
 
 def _in_pieces(connection: "duckdb.DuckDBPyConnection", rows: Iterator[T]) -> Iterator[T]:
