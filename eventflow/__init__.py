@@ -22,8 +22,9 @@ from eventflow.log.following import Subscription, follow
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
 from eventflow.log.sql import Answer, query
-from eventflow.recorder import Handoff, Recorder, Span, current_span, record
+from eventflow.recorder import Recorder, Span, current_span, record
 from eventflow.sources import SeededSources, Sources, SystemSources
+from eventflow.stream import Handoff
 from eventflow.vocabulary import decode_payload, payload_types
 
 __all__ = [

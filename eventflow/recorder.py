@@ -31,38 +31,13 @@ from eventflow.event import Event, Link, Payload
 from eventflow.log.format import LINE_BYTES_MAX
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
+from eventflow.stream import Handoff, Stream
 
 BATCH_BYTES_MAX = LINE_BYTES_MAX
 BATCHES_WAITING_MAX = 4
 BATCH_SECONDS_MAX = 0.005
 _LOOKS_BEFORE_SLEEP = 20
 _NEWLINE = 0x0A
-
-
-class Stream:
-    """The story of one thing, as far as it is told.
-
-    The next version, and the last event as the link for the next one.
-    """
-
-    __slots__ = ("last", "name", "trace_id", "version")
-
-    def __init__(self, name: str, trace_id: str, version: int = 0, last: Link | None = None) -> None:
-        self.name, self.trace_id, self.version, self.last = name, trace_id, version, last
-
-
-class Handoff(msgspec.Struct, frozen=True):
-    """A span and its stream, to go on with in another process.
-
-    The giver records nothing more in that stream until it is back.
-    """
-
-    stream: str
-    trace_id: str
-    version: int
-    last: Link | None
-    span_id: str
-    parent_span_id: str | None
 
 
 class Span:
@@ -179,8 +154,8 @@ class Recorder:
         self._filling = _Batch()
         self._free: list[_Batch] = []
         self._is_idle = False
-        self._next_seq = 0
-        self._durable_seq = -1
+        self._first_seq = self._next_seq = self._writer.seq + 1  # not 0 if the sources gave a name that was there
+        self._durable_seq = self._writer.seq
         self._flush_seq = -1
         self._batches = 0
         self._waiting_max = 0
@@ -294,7 +269,8 @@ class Recorder:
     def statistics(self) -> RecorderStatistics:
         """The numbers so far."""
         with self._lock:
-            return RecorderStatistics(self._next_seq, self._durable_seq + 1, self._batches, self._waiting_max)
+            recorded, durable = self._next_seq - self._first_seq, self._durable_seq + 1 - self._first_seq
+            return RecorderStatistics(recorded, durable, self._batches, self._waiting_max)
 
     @property
     def failure(self) -> StoreError | None:

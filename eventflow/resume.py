@@ -15,9 +15,9 @@ from eventflow.event import Link, StoredEvent
 from eventflow.log.format import decode_event
 from eventflow.log.reader import RunTail
 from eventflow.progress import RequestState, Tally, request_number
-from eventflow.recorder import Handoff
 from eventflow.request import BadLine, Request
 from eventflow.storing import Folder
+from eventflow.stream import Handoff
 
 
 class Resumption:

@@ -20,11 +20,12 @@ import msgspec
 
 from eventflow.event import Link
 from eventflow.progress import REQUEST_PREFIX
-from eventflow.recorder import Handoff, Recorder, Span
+from eventflow.recorder import Recorder, Span
 from eventflow.request import BadLine, Request
 from eventflow.resume import Resumption
 from eventflow.storing import FileStore, Folder
 from eventflow.story import QueuedRequest, Story
+from eventflow.stream import Handoff
 from eventflow.vocabulary import RequestFailed, RequestQueued
 
 VERSION = "0.1.0"
