@@ -13,6 +13,8 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 
 DEMO_ARGS ?=
 TEST_ARGS ?=
+TORTURE_ARGS ?=
+MUTATIONS_ARGS ?=
 BENCH ?= $(sort $(wildcard benchmarks/[a-z]*.py))
 BENCH_ARGS ?=
 LOCK_ARGS ?=
@@ -24,12 +26,14 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hash
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check torture mutations bench lock clean
 
 help:
 	@echo 'make demo    the whole tour: every stage on an embedded server, a table, a report   (DEMO_ARGS="--requests 50")'
 	@echo 'make test    all tests, and how much of eventflow/ they reach                      (TEST_ARGS="tests/unit -k log")'
 	@echo 'make check   ruff, mypy --strict, import-linter, doc tests'
+	@echo 'make torture    a log is killed a thousand times, and nothing is lost                 (TORTURE_ARGS="--kills 100")'
+	@echo 'make mutations  each protection of the log is taken away, and the tests must notice  (MUTATIONS_ARGS="--help")'
 	@echo 'make bench   the benchmarks                                    (BENCH=benchmarks/NAME.py BENCH_ARGS="--help")'
 	@echo 'make lock    write requirements*.txt again, with uv                                 (LOCK_ARGS=--upgrade)'
 	@echo 'make clean   remove what make made (.venv, caches, the report of the demo); stores of runs stay'
@@ -50,6 +54,12 @@ check: $(INSTALLED_DEV)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -q --doctest-modules eventflow instrumentation stages analysis tests/repo/test_documents.py
+
+torture: $(INSTALLED_DEV)
+	PYTHONPATH=. $(BIN)/python tests/faults/torture.py $(TORTURE_ARGS)
+
+mutations: $(INSTALLED_DEV)
+	PYTHONPATH=. $(BIN)/python tests/mutations.py $(MUTATIONS_ARGS)
 
 bench: $(INSTALLED_DEV)
 	@set -e; for program in $(BENCH); do echo "== $$program"; $(BIN)/python "$$program" $(BENCH_ARGS); done

@@ -12,6 +12,7 @@ again and again.
 import hashlib
 import uuid
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -24,7 +25,7 @@ from eventflow.log.recovery import examine
 from eventflow.log.runs import RunFolder
 from eventflow.log.sql import connect
 from eventflow.log.verify import verify_run
-from eventflow.recorder import Handoff
+from eventflow.stream import Handoff
 from eventflow.vocabulary import RequestFailed
 
 START_NS = 1_795_438_800_000_000_000
@@ -99,14 +100,14 @@ class Ledger:
     Attributes:
         acknowledged: how many events were acknowledged.
         submitted: how many events may have been submitted.
-        ends: where batches may end between these two; None if anywhere.
+        ends: where batches may end between these two; those of a recorder may end anywhere.
     """
 
-    def __init__(self, run: RunFolder, writer: str) -> None:
-        self.run, self.writer = run, writer
+    def __init__(self, run: RunFolder, writer: str, *, is_recorder: bool = False) -> None:
+        self.run, self.writer, self.is_recorder = run, writer, is_recorder
         self.script = Script(run.run, writer)
         self.acknowledged = self.submitted = 0
-        self.ends: set[int] | None = set()
+        self.ends = set[int]()
         self._lines: list[bytes] = []
 
     def lines(self, count: int) -> list[bytes]:
@@ -121,10 +122,21 @@ class Ledger:
         assert self.acknowledged <= count, f"{self.writer}: acknowledged {self.acknowledged}, and there are {count}"
         assert count <= self.submitted, f"{self.writer}: submitted {self.submitted}, and there are {count}"
         assert found == self.lines(count), f"{self.writer}: the events are not those that were submitted"
-        assert self.ends is None or count in self.ends | {self.acknowledged}, f"{self.writer}: half a batch, {count}"
+        assert self.is_recorder or count in self.ends | {self.acknowledged}, f"{self.writer}: half a batch, {count}"
         self.acknowledged = self.submitted = count  # a reader has seen them: they may not vanish any more
         self.ends = set()
         return count
+
+    def enter(self, told: list[Any]) -> None:
+        """Take in what the writer's process told: `["open", events]`, `["try", end]`, `["ack", end]`."""
+        self.ends = set()
+        for what, number in told:
+            if what in ("open", "ack"):
+                assert number >= self.acknowledged
+                self.acknowledged, self.submitted = number, max(number, self.submitted)
+            elif what == "try":
+                self.submitted = number
+                self.ends.add(number)
 
     def torn(self, size: int) -> bytes:
         """The first `size` bytes of what a crash may leave behind: the next batches' lines, then a commit line."""

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from eventflow.errors import LogBusy
+from eventflow.errors import LogBusy, LogDamaged
 from eventflow.log.appending import Appender
 from eventflow.log.following import Subscription
 from eventflow.log.recovery import set_aside
@@ -145,8 +145,12 @@ def seal(tell: Tell, run: str, die_at: int | None = None, moment: str = BEFORE, 
     """Seal what can be sealed, again and again. Tells `["sealed", name]`, at last `["calls", names]`."""
     disk = DyingDisk(die_at, moment)
     for _ in range(rounds):
-        for sealed in seal_run(RunFolder(Path(run)), disk=disk):
-            tell(["sealed", Path(sealed.path).name])
+        try:
+            for sealed in seal_run(RunFolder(Path(run)), disk=disk):
+                tell(["sealed", Path(sealed.path).name])
+        except LogDamaged as damage:  # what test_crash_points.py expects to fail
+            if Path(damage.path).stat().st_size:
+                raise
         if rounds > 1:
             time.sleep(0.02)
     tell(["calls", disk.calls])

@@ -52,19 +52,6 @@ def calls_of(child: Child) -> list[str]:
     return list(calls)
 
 
-def enter(ledger: Ledger, told: list[tuple[str, int]]) -> None:
-    """Take what a writer told into the ledger."""
-    ledger.ends = set()
-    for what, number in told:
-        if what in ("open", "ack"):
-            assert number >= ledger.acknowledged
-            ledger.acknowledged = number
-            ledger.submitted = max(number, ledger.submitted)
-        elif what == "try":
-            ledger.submitted = number
-            ledger.ends.add(number)
-
-
 def copied(run: RunFolder, name: str) -> RunFolder:
     """A copy of a run, in a store of its own."""
     store = run.path.parents[1] / name
@@ -100,7 +87,7 @@ def test_a_writer_killed_at_any_call_keeps_what_was_acknowledged(
         ledger = Ledger(found, "w")
         child = warm.start(work, run=str(found.path), writer="w", die_at=number, moment=moment, **WORK)
         assert child.wait() == -9
-        enter(ledger, child.told)
+        ledger.enter(child.told)
         events = check_all(found, [ledger], sql=ALL_POINTS or place % SQL_EVERY == 0)
         assert len(list(EventTail(found.log).poll())) == events
         check_recovery(ledger)
@@ -112,7 +99,7 @@ def crashed(warm: WarmProcess, run: RunFolder, **work: int) -> Ledger:
     child = warm.start(killed.append, run=str(run.path), writer="w", **WORK | work)
     assert child.wait() == 0
     ledger = Ledger(run, "w")
-    enter(ledger, child.told[:-1])
+    ledger.enter(child.told[:-1])
     ledger.check()
     with examine_path(run).open("ab") as file:
         file.write(ledger.torn(700))
@@ -133,7 +120,7 @@ def test_a_recovery_killed_at_any_call_is_begun_again(warm: WarmProcess, run: Ru
         for again in (number, number, number + 1, 2):
             child = warm.start(killed.append, run=str(found.path), die_at=again, moment=moment, **work)
             assert child.wait() == -9 or "calls" in child.told[-1]  # with nothing to cut there are fewer calls
-            enter(ledger, [told for told in child.told if told[0] != "calls"])
+            ledger.enter(child.told)
             check_all(found, [ledger], sql=ALL_POINTS)
         assert recover_run(found.log).problem is None
         check_recovery(ledger)
