@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from eventflow.cli.answers import Format, find_recipe, print_answer, print_recipes
+from eventflow.cli.answers import Format, find_recipe, interruptible, print_answer, print_recipes
 from eventflow.cli.options import StoreOption
 from eventflow.cli.output import print_table
 from eventflow.errors import UsageError, name_of
@@ -121,7 +121,8 @@ def _write(query: str | None, out: Path | None, store: Path) -> None:
         raise UsageError("parquet needs a file", "name it with --out FILE.parquet")
     if query is None and sys.stdin.isatty():
         raise UsageError("no statement", "give the one whose rows are to be written")
-    write_parquet(store, ";\n".join(all_in(sys.stdin if query is None else [query])), out)
+    statement = ";\n".join(all_in(sys.stdin if query is None else [query]))
+    write_parquet(store, statement, out, carry_out=interruptible)
 
 
 def _print_views() -> None:

@@ -14,7 +14,7 @@ import contextlib
 import re
 import secrets
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,8 +96,25 @@ def _open(where: "Path | str | RunFolder | duckdb.DuckDBPyConnection") -> "duckd
     return connect(where) if isinstance(where, Path) else where
 
 
-def write_parquet(store: Path, statement: str, path: Path, runs: Sequence[str] | None = None) -> Path:
+def _carry_out(_connection: "duckdb.DuckDBPyConnection", work: Callable[[], None]) -> None:
+    work()
+
+
+def write_parquet(
+    store: Path,
+    statement: str,
+    path: Path,
+    runs: Sequence[str] | None = None,
+    carry_out: Callable[["duckdb.DuckDBPyConnection", Callable[[], None]], None] = _carry_out,
+) -> Path:
     """Write the rows of a query as a Parquet file, which is there whole or not at all.
+
+    Args:
+        store: the store.
+        statement: the query.
+        path: the file; one that is there is replaced.
+        runs: as `connect`.
+        carry_out: is given the connection and the work to do, so that it can be interrupted.
 
     Raises:
         UsageError: as `query`, or the file cannot be written.
@@ -106,7 +123,8 @@ def write_parquet(store: Path, statement: str, path: Path, runs: Sequence[str] |
     with _telling_why(), contextlib.closing(_connect(store, runs, (temporary,))) as connection:
         _require_reading(connection, statement)
         try:
-            connection.sql(statement).write_parquet(str(temporary.absolute()), use_tmp_file=False)
+            relation = connection.sql(statement)
+            carry_out(connection, lambda: relation.write_parquet(str(temporary.absolute()), use_tmp_file=False))
             temporary.replace(path)
         except OSError as problem:
             raise UsageError(
