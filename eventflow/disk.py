@@ -5,13 +5,16 @@ was not synced, without a hook in the code that is tested.
 
 Invariants:
     a call either does all of what it says or raises OSError; `write_all` never returns after a short write;
-    symbolic links are not followed, and what is made is for its owner only.
+    symbolic links are not followed, and what is made is for its owner only;
+    a lock ends with the process that took it, also if a child that it forked lives on.
 """
 
 import fcntl
 import os
 import time
+import weakref
 from pathlib import Path
+from typing import Protocol
 
 _LOCK_TRIES = 100
 
@@ -102,3 +105,31 @@ class Disk:
             self.close(descriptor)
         self.rename(temporary, path)
         self.sync_folder(path.parent)
+
+
+class Holder(Protocol):
+    """Something that has descriptors which mean that this process, and no other, may do something."""
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: close them without another thought, and refuse to be used."""
+        ...
+
+
+_holders: "weakref.WeakSet[Holder]" = weakref.WeakSet()
+
+
+def abandon_in_children(holder: Holder) -> None:
+    """From now on every child that this process forks calls the holder's `abandon_in_child`.
+
+    A child has its parent's descriptors, and a lock is held for as long as one of them is open anywhere.
+    """
+    _holders.add(holder)
+
+
+def _after_fork_in_child() -> None:
+    for holder in list(_holders):
+        holder.abandon_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -69,7 +69,7 @@ class LogClosed(StoreError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"the log is not open here ({self.reason}): open a Recorder in this process"
+        return f"the log is not open here ({self.reason}): open it in this process"
 
 
 class LogBusy(StoreError):

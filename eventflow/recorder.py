@@ -366,7 +366,6 @@ class Recorder:
         self._lock = threading.Lock()
         self._changed = self._work = threading.Condition(self._lock)
         self._failure = LogClosed("this process was forked from the one that opened it")
-        self._writer.abandon_in_child()
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()

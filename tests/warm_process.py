@@ -44,19 +44,19 @@ class Child:
     def __init__(self, warm: "WarmProcess", pid: int, pipe: int) -> None:
         self.pid, self.told = pid, list[Any]()
         self._warm, self._pipe, self._rest = warm, pipe, b""
-        self._is_over = False
+        self.is_over = False
         self._status: int | None = None
 
     def wait_told(self, count: int) -> list[Any]:
         """Return when it has told that many things, or has ended."""
-        while len(self.told) < count and not self._is_over:
+        while len(self.told) < count and not self.is_over:
             self._read_or_fail()
         return self.told
 
     def listen(self, seconds: float) -> None:
         """Take what it tells in the next `seconds`, to the end if it ends."""
         until = time.monotonic() + seconds
-        while not self._is_over and (left := until - time.monotonic()) > 0:
+        while not self.is_over and (left := until - time.monotonic()) > 0:
             self._read(left)
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
@@ -66,7 +66,7 @@ class Child:
 
     def wait(self) -> int:
         """Wait for its end, take the rest of what it told, and return its status as `os.waitstatus_to_exitcode`."""
-        while not self._is_over:
+        while not self.is_over:
             self._read_or_fail()
         if self._status is None:
             os.close(self._pipe)
@@ -88,7 +88,7 @@ class Child:
         if not select.select([self._pipe], [], [], seconds)[0]:
             return False
         data = os.read(self._pipe, _MESSAGE_BYTES_MAX)
-        self._is_over = not data
+        self.is_over = not data
         *lines, self._rest = (self._rest + data).split(b"\n")
         self.told += map(json.loads, lines)
         return True

@@ -9,6 +9,7 @@ Invariants:
     sending an append again after an unknown outcome changes nothing if it had happened.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +17,7 @@ from typing import NamedTuple, Self
 
 import msgspec
 
-from eventflow.disk import Disk
+from eventflow.disk import Disk, abandon_in_children
 from eventflow.errors import EventTooLarge, LogWriteFailed, PartlyAppended, UsageError, WrongVersion
 from eventflow.event import Event, Payload
 from eventflow.log.format import LINE_BYTES_MAX, encode_events
@@ -65,6 +66,8 @@ class Appender:
         self._writer = LogWriter(log, log.parent.name, writer, self._disk, segment_bytes_max)
         self._tail = RunTail(log)
         self._latest: dict[str, int] = {}
+        self._turn: int | None = None
+        abandon_in_children(self)
         self.torn = self._writer.torn
 
     def append(self, events: Sequence[Event[Payload]], expected_version: int | None = None) -> Appended:
@@ -89,7 +92,7 @@ class Appender:
         if expected_version is None:
             return self._append(events)
         stream = _require_one_story(events, expected_version)
-        turn = self._take_turn()
+        self._turn = self._take_turn()
         try:
             self._catch_up()
             actual = self._latest.get(stream, -1)
@@ -99,11 +102,17 @@ class Appender:
             self._latest[stream] = events[-1].version
             return appended
         finally:
-            self._disk.close(turn)
+            self._give_turn()
 
     def close(self) -> None:
         """Release the log. Idempotent."""
         self._writer.close()
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: let go of what was inherited, so that the parent's turn ends with its append."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            os.close(turn)
 
     def __enter__(self) -> Self:
         return self
@@ -132,6 +141,11 @@ class Appender:
             except OSError as problem:
                 raise LogWriteFailed(str(self._log), problem.strerror or str(problem)) from problem
         raise LogWriteFailed(str(self._log), f"other appends have held the lock for {_TURN_TRIES / 10:.0f} s")
+
+    def _give_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self._disk.close(turn)
 
     def _catch_up(self) -> None:
         """Learn the versions of the streams: of the whole log at first, then of what came since."""

@@ -10,6 +10,7 @@ Invariants:
     a checkpoint is whole, never goes backwards, and never says more than is on disk.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -21,8 +22,8 @@ from typing import Self
 
 import msgspec
 
-from eventflow.disk import Disk
-from eventflow.errors import LogBusy, LogWriteFailed, NewerFormat, StoreError, UsageError, name_of
+from eventflow.disk import Disk, abandon_in_children
+from eventflow.errors import LogBusy, LogClosed, LogWriteFailed, NewerFormat, StoreError, UsageError, name_of
 from eventflow.event import StoredEvent
 from eventflow.log.format import FORMAT
 from eventflow.log.layout import is_locked, segment_paths, writer_folders
@@ -160,6 +161,7 @@ class Subscription:
         self._folder = run / "projections"
         self._path = self._folder / f"{name}.json"
         self._lock: int | None = self._take_lock(run)
+        abandon_in_children(self)
         try:
             self._saved = self._load()
         except BaseException:
@@ -181,9 +183,16 @@ class Subscription:
 
         Raises:
             LogWriteFailed: it could not be made durable; the place that was saved before counts.
+            LogClosed: the name is not this subscription's any more: it was closed, or this is a forked child.
         """
         self._done = dict(self._tail.position)
         self._write()
+
+    def abandon_in_child(self) -> None:
+        """In a forked child: let go of the name, so that it ends with the parent. Nothing can be saved here."""
+        descriptor, self._lock = self._lock, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def close(self) -> None:
         """Let go of the name. Saves nothing. Idempotent."""
@@ -215,6 +224,8 @@ class Subscription:
         }
         if furthest == self._saved:
             return
+        if self._lock is None:
+            raise LogClosed("the subscription was closed, or opened by the process that this one was forked from")
         try:
             self._make_read_events_durable()
             data = msgspec.json.encode(_Checkpoint(FORMAT, self.name, furthest), order="sorted")
@@ -226,12 +237,13 @@ class Subscription:
     def _make_read_events_durable(self) -> None:
         """A commit line can be read some milliseconds before its fsync is done: no checkpoint may be ahead of it."""
         for path in segment_paths(self._tail.log):
-            if path.suffix == ".ndjson":
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                try:
-                    self._disk.sync(descriptor)
-                finally:
-                    os.close(descriptor)
+            with contextlib.suppress(FileNotFoundError):  # it was sealed meanwhile, and so is durable in the other form
+                if path.suffix == ".ndjson":
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    try:
+                        self._disk.sync(descriptor)
+                    finally:
+                        os.close(descriptor)
 
     def _take_lock(self, run: Path) -> int:
         try:

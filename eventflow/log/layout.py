@@ -39,6 +39,11 @@ def sealed_name(number: int) -> str:
     return f"{number:08}.parquet"
 
 
+def sealed_form(segment: SegmentFile) -> SegmentFile:
+    """A segment as it is when it is sealed. Whoever finds a listed live one gone finds it there."""
+    return SegmentFile(segment.number, segment.path.with_name(sealed_name(segment.number)), is_sealed=True)
+
+
 def writer_folders(log: Path) -> list[Path]:
     """The folders of the writers of a run, in the order of their names."""
     if not log.is_dir():

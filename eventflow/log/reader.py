@@ -9,6 +9,7 @@ Invariants:
     memory is bounded by one block or batch, not by the log.
 """
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from heapq import merge
 from io import FileIO
@@ -20,7 +21,15 @@ from eventflow.errors import LogDamaged
 from eventflow.event import StoredEvent
 from eventflow.log.batches import Batch, BatchFold, Tail, judge_tail, line_number
 from eventflow.log.format import COMMIT_PREFIX, Place, decode_commit, decode_events, first_place
-from eventflow.log.layout import SegmentFile, is_locked, list_segments, require_gapless, segment_name, writer_folders
+from eventflow.log.layout import (
+    SegmentFile,
+    is_locked,
+    list_segments,
+    require_gapless,
+    sealed_form,
+    segment_name,
+    writer_folders,
+)
 from eventflow.log.sealed import read_sealed, sealed_bounds
 
 _FIRST_BLOCK_BYTES = 64 << 10
@@ -222,8 +231,11 @@ def place_before(segment: SegmentFile) -> Place | None:
     """Where the log stands before a segment, as its first line says. None if that line is not there."""
     if segment.is_sealed:
         return sealed_bounds(segment.path).first
-    with segment.path.open("rb") as file:
-        line = file.readline(_COMMIT_BYTES_MAX)
+    try:
+        with segment.path.open("rb") as file:
+            line = file.readline(_COMMIT_BYTES_MAX)
+    except FileNotFoundError:
+        return sealed_bounds(sealed_form(segment).path).first
     if not line.startswith(COMMIT_PREFIX) or not line.endswith(b"\n"):
         return None
     commit = decode_commit(line, str(segment.path))
@@ -234,9 +246,12 @@ def place_after(segment: SegmentFile) -> Place | None:
     """Where the log stands after a segment, as its last line says. None if that is not a commit line."""
     if segment.is_sealed:
         return sealed_bounds(segment.path).last
-    with segment.path.open("rb") as file:
-        file.seek(max(0, segment.path.stat().st_size - _COMMIT_BYTES_MAX))
-        _, start, line = (b"\n" + file.read()).removesuffix(b"\n").rpartition(b"\n" + COMMIT_PREFIX)
+    try:
+        with segment.path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _COMMIT_BYTES_MAX))
+            _, start, line = (b"\n" + file.read()).removesuffix(b"\n").rpartition(b"\n" + COMMIT_PREFIX)
+    except FileNotFoundError:
+        return sealed_bounds(sealed_form(segment).path).last
     if not start or b"\n" in line:
         return None
     commit = decode_commit(COMMIT_PREFIX + line, str(segment.path))

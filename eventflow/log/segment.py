@@ -12,8 +12,8 @@ import contextlib
 import os
 from pathlib import Path
 
-from eventflow.disk import Disk
-from eventflow.errors import EventflowError, LogBusy, LogWriteFailed
+from eventflow.disk import Disk, abandon_in_children
+from eventflow.errors import EventflowError, LogBusy, LogClosed, LogWriteFailed, StoreError
 from eventflow.log.batches import Tail
 from eventflow.log.format import Place, advance, encode_commit, first_place
 from eventflow.log.layout import LOCK_NAME, segment_name
@@ -56,7 +56,8 @@ class LogWriter:
         self._descriptor: int | None = None
         self._lock: int | None = None
         self._size = 0
-        self._failed: LogWriteFailed | None = None
+        self._failed: StoreError | None = None
+        abandon_in_children(self)
         try:
             with self._fail_stop():
                 self._make_folder(folder)
@@ -82,6 +83,7 @@ class LogWriter:
         Raises:
             LogWriteFailed: the batch does not count; what was there before does. Every later call raises the same
                 error.
+            LogClosed: this is a forked child of the process that opened the log.
         """
         if self._failed:
             raise self._failed
@@ -106,7 +108,8 @@ class LogWriter:
         self._release()
 
     def abandon_in_child(self) -> None:
-        """In a forked child: let go of what was inherited, so that the lock ends with the parent."""
+        """In a forked child: let go of what was inherited, so that the lock ends with the parent; append no more."""
+        self._failed = LogClosed("this process was forked from the one that opened it")
         descriptors, self._descriptor, self._lock = (self._descriptor, self._lock), None, None
         for descriptor in descriptors:
             if descriptor is not None:
@@ -174,8 +177,8 @@ class LogWriter:
             with contextlib.suppress(OSError):
                 self._disk.truncate(self._descriptor, self._size)
         self._release()
-        self._failed = LogWriteFailed(str(self.path), problem)
-        return self._failed
+        self._failed = failed = LogWriteFailed(str(self.path), problem)
+        return failed
 
 
 class _FailStop:

@@ -14,7 +14,7 @@ import msgspec
 from eventflow.errors import LogDamaged, NewerFormat
 from eventflow.log.batches import Batch, Tail
 from eventflow.log.format import Place, first_place
-from eventflow.log.layout import SegmentFile, is_locked, list_segments, segment_name, writer_folders
+from eventflow.log.layout import SegmentFile, is_locked, list_segments, sealed_form, segment_name, writer_folders
 from eventflow.log.reader import SegmentTail
 from eventflow.log.sealed import read_sealed
 
@@ -70,7 +70,11 @@ def _verify_writer(folder: Path, run: str, progress: Callable[[int], None]) -> I
             place = None
         expected = segment.number + 1
         check = _Check(segment, run, folder.name, place)
-        report = check.report(is_last=segment is segments[-1])
+        try:
+            report = check.report(is_last=segment is segments[-1])
+        except FileNotFoundError:  # it was sealed meanwhile
+            check = _Check(sealed_form(segment), run, folder.name, place)
+            report = check.report(is_last=segment is segments[-1])
         progress(report.bytes)
         yield report
         place = None if report.damage else check.place

@@ -3,14 +3,18 @@
 Each function is run by `tests.warm_process`. All events are those of `tests.scripted_log`.
 """
 
+import os
 import random
 import time
 from pathlib import Path
 from typing import Any
 
-from eventflow.errors import LogBusy, LogDamaged
+import msgspec
+
+from eventflow.errors import LogBusy, LogDamaged, StoreError, WrongVersion
 from eventflow.log.appending import Appender
-from eventflow.log.following import Subscription
+from eventflow.log.following import Subscription, follow
+from eventflow.log.layout import writer_folders
 from eventflow.log.recovery import set_aside
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.log.seal import seal_run
@@ -168,3 +172,69 @@ def repair(tell: Tell, folder: str, die_at: int | None = None, moment: str = BEF
     disk = DyingDisk(die_at, moment)
     set_aside(Path(folder), disk)
     tell(["calls", disk.calls])
+
+
+def hold(tell: Tell, run: str, kind: str) -> None:
+    """Open a log, or take a subscription's name, and fork; both processes stay. Tells the number of the child."""
+    folder = RunFolder(Path(run))
+    held: Any
+    if kind == "recorder":
+        held = Recorder(folder.log, folder.run, sources=Script(folder.run, "w"))
+    elif kind == "appender":
+        held = Appender(folder.log, "w")
+    else:
+        held = Subscription(folder.path, "n")
+    child = os.fork()
+    if child:
+        tell(child)
+    time.sleep(60)
+    held.close()
+
+
+def append_in_fork(tell: Tell, run: str) -> None:
+    """Append, fork, and let the child try to append, too. Tells what comes of it, then the parent appends again."""
+    folder, script = RunFolder(Path(run)), Script(Path(run).name, "w")
+    with Appender(folder.log, "w") as appender:
+        appender.append([script.event(0)])
+        if (child := os.fork()) == 0:
+            try:
+                appender.append([script.event(1)])
+                tell("appended")
+            except StoreError as refused:
+                tell(type(refused).__name__)
+            appender.close()
+            os._exit(0)
+        os.waitpid(child, 0)
+        appender.append([script.event(1)])
+        tell("ended")
+
+
+def append_to_list(tell: Tell, run: str, writer: str, stream: str, count: int) -> None:
+    """Append `count` values to the list that a stream is, each at its end, wherever that is by then.
+
+    What a process of this name may have appended before it was killed is sent again. Tells `[number, seq]` of each
+    value when it is there.
+    """
+    folder = RunFolder(Path(run))
+    script = Script(folder.run, writer)
+    with _patiently(lambda: Appender(folder.log, writer, segment_bytes_max=4_000)) as appender:
+        for number in range(count):
+            version, place = -1, None
+            while place is None:
+                event = msgspec.structs.replace(script.event(number), stream=stream, version=version + 1)
+                try:
+                    place = appender.append([event], version)
+                except WrongVersion as moved_on:
+                    version = moved_on.actual
+            tell([number, place.last_seq])
+
+
+def follow_all(tell: Tell, run: str, writers: int) -> None:
+    """Follow a run from before its beginning to its end. Tells `[writer, seq]` of every event."""
+    folder = RunFolder(Path(run))
+    while len(writer_folders(folder.log)) < writers or not folder.is_live():
+        time.sleep(0.001)
+    tell("ready")
+    for event in follow(folder.log, period_seconds=0.002):
+        tell([event.writer, event.seq])
+    tell("end")
