@@ -10,7 +10,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.cli.output import print_json, status_console
 from eventflow.disk import Disk
-from eventflow.errors import LogBusy, LogWriteFailed, UsageError, name_of
+from eventflow.errors import LogBusy, LogWriteFailed, name_of
 from eventflow.log.layout import LOCK_NAME, segment_paths, writer_folders
 from eventflow.log.recovery import SetAside, set_aside
 from eventflow.log.runs import RunFolder, find_run, list_runs, store_path
@@ -38,14 +38,14 @@ def seal(
     folder = store_path(store)
     finished = () if names else (run for run in list_runs(folder) if not run.is_live())
     runs = [*(find_run(folder, name) for name in names or ()), *finished]
-    if not runs:
-        raise UsageError(f"there is no finished run in {name_of(str(folder))}", "name a run, or another --store")
     results = {run.run: _seal(run, keep=keep) for run in runs}
     if json:
         print_json([{"run": run, "segments": segments} for run, segments in results.items()])
         return
     for run, segments in results.items():
         sys.stdout.write(f"{run}: {_sizes(segments)}\n")
+    if not results:
+        sys.stdout.write(f"{name_of(str(folder))} has no finished run\n")
 
 
 def repair(name: RunArgument, store: StoreOption = None, json: JsonOption = False) -> None:

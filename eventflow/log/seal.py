@@ -94,8 +94,9 @@ def _seal_writer(folder: Path, disk: Disk, *, keep: bool) -> Iterator[SegmentSea
     try:
         if lock is None:
             segments = segments[:-1]
-        elif segments:
-            recover(folder, disk)
+        elif segments and not (segments[-1].is_sealed or recover(folder, disk).size):
+            disk.remove(segments.pop().path)  # begun and never written: there is nothing to keep
+            disk.sync_folder(folder)
         for segment in segments:
             if not segment.is_sealed:
                 yield _seal_segment(segment, disk)

@@ -240,7 +240,6 @@ def test_a_segment_that_was_only_begun_is_no_damage(begun: Ledger) -> None:
     check_recovery(begun)
 
 
-@pytest.mark.xfail(raises=LogDamaged, reason="seal.py takes the empty segment that recovery leaves for damaged")
 def test_a_segment_that_was_only_begun_does_not_hinder_sealing(begun: Ledger) -> None:
     """There is nothing in it to seal."""
     list(seal_run(begun.run))
