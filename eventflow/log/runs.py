@@ -112,12 +112,18 @@ def create_run(
 
 
 def _make_store(store: Path, disk: Disk) -> None:
-    """The store and the folders above it, each durable in its parent."""
+    """The store and the folders above it, each durable in its parent.
+
+    A store that is there may have been made by a process that was killed before it was durable.
+    """
     missing = [path for path in (store, *store.parents) if not path.exists()]
     for path in reversed(missing):
         with contextlib.suppress(FileExistsError):
             disk.create_folder(path)
         disk.sync_folder(path.parent)
+    if not missing:
+        with contextlib.suppress(PermissionError):  # who may not look into the parent did not make the store
+            disk.sync_folder(store.parent)
 
 
 def list_runs(store: Path) -> list[RunFolder]:
