@@ -217,15 +217,25 @@ def _write_events(source: Path, target: Path, bounds: SealedBounds, last_seqs: l
 
     metadata = msgspec.json.encode(bounds).decode()
     with duckdb.connect() as connection:
-        _load_batches(connection, last_seqs)
+        _load_batches(connection, bounds.seq_before + 1, last_seqs)
         _copy(connection, _events_of(source), target, f", KV_METADATA {{{METADATA_KEY}: {quoted(metadata)}}}")
 
 
-def _load_batches(connection: "duckdb.DuckDBPyConnection", last_seqs: list[tuple[int, int]]) -> None:
-    connection.execute("CREATE TABLE batches (batch INTEGER, last_seq BIGINT)")
-    with connection.appender("batches") as appender:
-        for row in last_seqs:
-            appender.append_row(*row)
+def _load_batches(connection: "duckdb.DuckDBPyConnection", first_seq: int, last_seqs: list[tuple[int, int]]) -> None:
+    """The number of the batch of each `seq`: a table to join by equality, of which DuckDB always makes a good plan."""
+    connection.execute(
+        """
+        CREATE TABLE batches AS
+        SELECT batch, unnest(range(first_seq, last_seq + 1)) AS seq
+        FROM (SELECT unnest($batches::INTEGER[]) AS batch, unnest($firsts::BIGINT[]) AS first_seq,
+                     unnest($lasts::BIGINT[]) AS last_seq)
+        """,
+        {
+            "batches": [batch for batch, _ in last_seqs],
+            "firsts": [first_seq, *(last_seq + 1 for _, last_seq in last_seqs[:-1])],
+            "lasts": [last_seq for _, last_seq in last_seqs],
+        },
+    )
 
 
 def _events_of(source: Path) -> str:
@@ -241,6 +251,6 @@ def _events_of(source: Path) -> str:
                 FROM ({lines_in_place([str(source.absolute())])}) WHERE NOT starts_with(line, '{{"commit":')
             ))
         ) AS events
-        ASOF JOIN batches ON events.seq <= batches.last_seq
+        JOIN batches USING (seq)
         ORDER BY stream, seq
     """  # noqa: S608  (constants of this module, and quoted paths)

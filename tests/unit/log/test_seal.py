@@ -274,3 +274,24 @@ def test_sealing_can_be_stopped_at_every_step_and_begun_again(store: Path, probl
     assert is_settled(run)
     assert lines_of(run) == expected
     assert not [path for path in run.path.rglob("*") if path.suffix in {".new", ".ndjson"}]
+
+
+def test_many_small_batches_are_sealed_in_a_time_that_grows_with_their_number_only(store: Path) -> None:
+    """Twenty thousand batches of one event: joined by equality, not each with each."""
+    run = create_run(store, stage="serial")
+    line = ODD.splitlines(keepends=True)[1].replace(b'"R"', f'"{run.run}"'.encode())
+    writer = LogWriter(run.log, run.run, "w", UnsyncedDisk())
+    for seq in range(20_000):
+        writer.append(line.replace(b'"seq":1', b'"seq":%d' % seq), 1)
+    writer.close()
+    (sealed,) = seal_run(run)
+    assert sealed.events == 20_000
+    assert damage(run) == [None]
+    assert len(lines_of(run)) == 20_000
+
+
+class UnsyncedDisk(Disk):
+    """A disk that is fast and promises nothing."""
+
+    def sync(self, descriptor: int) -> None:
+        del descriptor
