@@ -9,6 +9,7 @@ Invariants:
     a lock ends with the process that took it, also if a child that it forked lives on.
 """
 
+import contextlib
 import fcntl
 import os
 import time
@@ -37,23 +38,37 @@ class Disk:
     def lock(self, path: Path) -> int:
         """Take the exclusive lock that a file stands for; made if need be. It ends with the descriptor or the process.
 
+        Raises:
+            BlockingIOError: another process has it.
+        """
+        descriptor = self.open_lock(path)
+        try:
+            self.take_lock(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def open_lock(self, path: Path) -> int:
+        """A descriptor for `take_lock`: whoever keeps it before that cannot be interrupted with a lock and no name."""
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+    def take_lock(self, descriptor: int) -> None:
+        """Take the exclusive lock of this descriptor's file.
+
         A reader that looks whether it is held has it for some microseconds, so this tries for a tenth of a second.
 
         Raises:
             BlockingIOError: another process has it.
         """
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         for attempt in range(_LOCK_TRIES):
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as problem:
-                if not isinstance(problem, BlockingIOError) or attempt == _LOCK_TRIES - 1:
-                    os.close(descriptor)
+                return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if attempt == _LOCK_TRIES - 1:
                     raise
-                time.sleep(0.001)
-            else:
-                break
-        return descriptor
+            time.sleep(0.001)
+        return None
 
     def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         """Append all of `data`, normally in one system call."""
@@ -75,6 +90,11 @@ class Disk:
     def close(self, descriptor: int) -> None:
         """Close the descriptor."""
         os.close(descriptor)
+
+    def unlock(self, descriptor: int) -> None:
+        """Let go of a lock. Never raises: nothing was written, so whatever close says, nothing is lost."""
+        with contextlib.suppress(OSError):
+            self.close(descriptor)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a file its final name, in place of what had it. Durable after `sync_folder`."""

@@ -174,6 +174,16 @@ class ProcessDisk(Disk):
         assert path.is_dir()
         self._machine.folder_step("sync_folder", path)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the fault has come about."""
+        return self.fault is not None and self._fault_count > self.fault.number
+
+    @property
+    def open_count(self) -> int:
+        """How many descriptors are open."""
+        return len(self._open)
+
     def kill(self) -> None:
         """End the process: what it has open is closed, and with it its locks."""
         self._die_at = -1

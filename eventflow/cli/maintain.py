@@ -96,4 +96,4 @@ def _repair(folder: Path, disk: Disk) -> SetAside | None:
     except OSError as problem:
         raise LogWriteFailed(str(folder), problem.strerror or str(problem)) from problem
     finally:
-        disk.close(lock)
+        disk.unlock(lock)

@@ -9,6 +9,7 @@ Invariants:
     sending an append again after an unknown outcome changes nothing if it had happened.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,8 +93,8 @@ class Appender:
         if expected_version is None:
             return self._append(events)
         stream = _require_one_story(events, expected_version)
-        self._turn = self._take_turn()
         try:
+            self._take_turn()
             self._catch_up()
             actual = self._latest.get(stream, -1)
             if actual != expected_version:
@@ -131,21 +132,21 @@ class Appender:
         self._writer.append(lines, len(placed))
         return Appended(self._writer.writer, first, self._writer.seq)
 
-    def _take_turn(self) -> int:
+    def _take_turn(self) -> None:
         """The lock of all appends with an expectation in this run: between looking and appending nobody else does."""
-        for _ in range(_TURN_TRIES):
-            try:
-                return self._disk.lock(self._log.parent / "append.lock")
-            except BlockingIOError:
-                continue
-            except OSError as problem:
-                raise LogWriteFailed(str(self._log), problem.strerror or str(problem)) from problem
+        try:
+            self._turn = self._disk.open_lock(self._log.parent / "append.lock")
+            for _ in range(_TURN_TRIES):
+                with contextlib.suppress(BlockingIOError):
+                    return self._disk.take_lock(self._turn)
+        except OSError as problem:
+            raise LogWriteFailed(str(self._log), problem.strerror or str(problem)) from problem
         raise LogWriteFailed(str(self._log), f"other appends have held the lock for {_TURN_TRIES / 10:.0f} s")
 
     def _give_turn(self) -> None:
         turn, self._turn = self._turn, None
         if turn is not None:
-            self._disk.close(turn)
+            self._disk.unlock(turn)
 
     def _catch_up(self) -> None:
         """Learn the versions of the streams: of the whole log at first, then of what came since."""

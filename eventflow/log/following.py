@@ -198,7 +198,7 @@ class Subscription:
         """Let go of the name. Saves nothing. Idempotent."""
         descriptor, self._lock = self._lock, None
         if descriptor is not None:
-            self._disk.close(descriptor)
+            self._disk.unlock(descriptor)
 
     def __enter__(self) -> Self:
         return self

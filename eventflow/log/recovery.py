@@ -106,7 +106,7 @@ def recover_run(log: Path, disk: Disk | None = None) -> Tail:
         except OSError as problem:
             raise LogWriteFailed(str(folder), problem.strerror or str(problem)) from problem
         finally:
-            disk.close(lock)
+            disk.unlock(lock)
     return Tail(sum(tail.bytes for tail in tails), sum(tail.events for tail in tails))
 
 

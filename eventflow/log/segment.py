@@ -57,6 +57,7 @@ class LogWriter:
         self._lock: int | None = None
         self._size = 0
         self._failed: StoreError | None = None
+        self._is_midway = False
         abandon_in_children(self)
         try:
             with self._fail_stop():
@@ -85,15 +86,15 @@ class LogWriter:
                 error.
             LogClosed: this is a forked child of the process that opened the log.
         """
-        if self._failed:
-            raise self._failed
+        if self._failed or self._is_midway:
+            raise self._failed or self._stop_for_good("interrupted twice")
         place = Place(advance(self._place.chain, lines), self._place.seq + count)
         with self._fail_stop():
             lines += encode_commit(count, place.seq, place.chain)
             self._write(lines)
             self._place = place
         if self._size >= self._segment_bytes_max:
-            with self._fail_stop():
+            with contextlib.suppress(LogWriteFailed), self._fail_stop():  # this batch is on disk; the next one fails
                 self._rotate()
 
     def close(self) -> None:
@@ -101,7 +102,8 @@ class LogWriter:
 
         The last line is the commit of an empty batch: it tells damage of the batch before it from a torn one.
         """
-        if self._descriptor is not None and not self._failed and self._place != self._opened_at:
+        is_whole = not self._failed and not self._is_midway
+        if self._descriptor is not None and is_whole and self._place != self._opened_at:
             place = Place(advance(self._place.chain, b""), self._place.seq)
             with contextlib.suppress(LogWriteFailed), self._fail_stop():
                 self._write(encode_commit(0, place.seq, place.chain))
@@ -182,16 +184,20 @@ class LogWriter:
 
 
 class _FailStop:
-    """Any exception out of a write is the writer's end; an OSError is told as the log's own error."""
+    """Any exception out of a write is the writer's end; an OSError is told as the log's own error.
+
+    Also if another one comes before that is done: until the end the writer is midway, and then nothing is appended.
+    """
 
     def __init__(self, writer: LogWriter) -> None:
         self._writer = writer
 
     def __enter__(self) -> None:
-        pass
+        self._writer._is_midway = True  # noqa: SLF001  (one class in two)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, OSError):
             raise self._writer._stop_for_good(error.strerror or str(error)) from error  # noqa: SLF001  (one class in two)
         if error is not None and not isinstance(error, EventflowError):
             self._writer._stop_for_good(f"interrupted by {type(error).__name__}")  # noqa: SLF001
+        self._writer._is_midway = False  # noqa: SLF001

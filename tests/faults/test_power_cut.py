@@ -43,7 +43,7 @@ from tests.scripted_log import Script
 SEEDS = int(os.environ.get("EVENTFLOW_SEEDS", "500"))
 SEED = os.environ.get("EVENTFLOW_SEED")
 BLOCK = 50
-SEALED_EVERY, SEALED_BLOCK = 40, 250  # sealing takes fifty times as long as all else
+SEALED_EVERY, SEALED_BLOCK = 50, 500  # sealing takes fifty times as long as all else
 
 
 def work_append(world: World, chance: random.Random) -> None:
