@@ -50,7 +50,7 @@ class Disk:
         return descriptor
 
     def open_lock(self, path: Path) -> int:
-        """A descriptor for `take_lock`: whoever keeps it before that cannot be interrupted with a lock and no name."""
+        """A descriptor to take a lock with and to release it, as often as wanted."""
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
     def take_lock(self, descriptor: int) -> None:
@@ -69,6 +69,10 @@ class Disk:
                     raise
             time.sleep(0.001)
         return None
+
+    def release_lock(self, descriptor: int) -> None:
+        """Give a lock back and keep the descriptor. Nothing happens if it is not held."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         """Append all of `data`, normally in one system call."""

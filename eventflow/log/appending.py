@@ -107,6 +107,9 @@ class Appender:
 
     def close(self) -> None:
         """Release the log. Idempotent."""
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self._disk.unlock(turn)
         self._writer.close()
 
     def abandon_in_child(self) -> None:
@@ -133,9 +136,13 @@ class Appender:
         return Appended(self._writer.writer, first, self._writer.seq)
 
     def _take_turn(self) -> None:
-        """The lock of all appends with an expectation in this run: between looking and appending nobody else does."""
+        """The lock of all appends with an expectation in this run: between looking and appending nobody else does.
+
+        The descriptor is kept before it has the lock, so that whatever interrupts this leaves no lock without a name.
+        """
         try:
-            self._turn = self._disk.open_lock(self._log.parent / "append.lock")
+            if self._turn is None:
+                self._turn = self._disk.open_lock(self._log.parent / "append.lock")
             for _ in range(_TURN_TRIES):
                 with contextlib.suppress(BlockingIOError):
                     return self._disk.take_lock(self._turn)
@@ -144,16 +151,17 @@ class Appender:
         raise LogWriteFailed(str(self._log), f"other appends have held the lock for {_TURN_TRIES / 10:.0f} s")
 
     def _give_turn(self) -> None:
-        turn, self._turn = self._turn, None
-        if turn is not None:
-            self._disk.unlock(turn)
+        if self._turn is not None:
+            self._disk.release_lock(self._turn)
 
     def _catch_up(self) -> None:
         """Learn the versions of the streams: of the whole log at first, then of what came since."""
-        for lines in self._tail.poll():
+        tail, self._tail = self._tail, RunTail(self._log)  # to begin anew if this is interrupted midway
+        for lines in tail.poll():
             for event in _versions.decode_lines(b"\n".join(lines)):
                 if event.version > self._latest.get(event.stream, -1):
                     self._latest[event.stream] = event.version
+        self._tail = tail
 
     def _find_appended(self, events: Sequence[Event[Payload]], expected: int, actual: int) -> Appended:
         """The stream has moved on: perhaps by this very append, whose answer was lost."""
