@@ -6,6 +6,7 @@ Invariants:
     because a crash cannot have made them out of an append.
 """
 
+import codecs
 from collections.abc import Iterator
 
 import msgspec
@@ -21,6 +22,9 @@ from eventflow.log.format import (
     decode_event,
     encode_commit,
 )
+
+_utf8_decoder = codecs.getincrementaldecoder("utf-8")
+_FIRST_LETTER = 0x20
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
@@ -76,7 +80,7 @@ class BatchFold:
         except (msgspec.MsgspecError, ValueError) as problem:
             raise self._damaged(f"the commit line cannot be read ({problem})") from problem
         if not self.is_open:
-            self._check_opening(lines, Place(chain, commit.seq))
+            self._check_opening(lines, commit.count, Place(chain, commit.seq))
         elif self.place is not None and chain != advance(self.place.chain, lines):
             raise self._damaged("the bytes are not those that were committed")
         elif self.place is not None and not (commit.count == lines.count(b"\n") == commit.seq - self.place.seq):
@@ -86,8 +90,8 @@ class BatchFold:
         self.offset += len(lines) + len(commit_line)
         return Batch(lines, commit.count, self.place, self.offset)
 
-    def _check_opening(self, lines: bytes, found: Place) -> None:
-        if lines:
+    def _check_opening(self, lines: bytes, count: int, found: Place) -> None:
+        if lines or count:
             raise self._damaged("it does not begin with a commit line")
         if self.place is not None and found != self.place:
             raise self._damaged("it does not follow the segment before it, or is of another run or writer")
@@ -155,4 +159,11 @@ def _problem_of_line(line: bytes, seq: int) -> str | None:
 
 
 def _can_begin_event(rest: bytes) -> bool:
-    return rest.startswith(EVENT_PREFIX) or EVENT_PREFIX.startswith(rest)
+    """Whether an event line can begin like this: with its first field, all of it text, perhaps up to half a letter."""
+    if not rest.startswith(EVENT_PREFIX):
+        return EVENT_PREFIX.startswith(rest)
+    try:
+        _utf8_decoder().decode(rest)
+    except UnicodeDecodeError:
+        return False
+    return min(rest) >= _FIRST_LETTER

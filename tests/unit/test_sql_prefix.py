@@ -24,8 +24,6 @@ TAILS: dict[str, bytes] = {
     "half a letter": '{"id":"01a2087d-ec80-75eb-ac93-97dbf275fe22","type":"ä'.encode()[:-1],
     "half a commit": b'{"commit":{"format":1,"count":0,"se',
     "zeros": bytes(5000),
-    "a carriage return": b'{"id":"\r',
-    "the delimiter": b'{"id":"\x01\x01',
     "a very long line": b'{"id":"' + b"z" * 3_000_000,
 }
 NO_TAILS: dict[str, bytes] = {
@@ -33,6 +31,8 @@ NO_TAILS: dict[str, bytes] = {
     "the commit of another batch": b'{"commit":{"format":1,"count":1,"se',
     "noise": bytes(range(256)) * 20,
     "empty lines": b"\n\n\n",
+    "a carriage return": b'{"id":"\r',
+    "the delimiter": b'{"id":"\x01\x01',
 }
 
 
