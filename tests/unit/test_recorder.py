@@ -253,3 +253,23 @@ def test_deterministic_sources_give_byte_identical_logs(tmp_path: Path) -> None:
     one, two = write(tmp_path / "a"), write(tmp_path / "b")
     assert one == two
     assert len(one) == 3
+
+
+class JumpingClock(SeededSources):
+    """A wall clock that is set back, stands still, and is ten years ahead."""
+
+    def time_ns(self) -> int:
+        self._reads = getattr(self, "_reads", 0) + 1
+        return (5, 3, 3, 3 + 315_360_000_000_000_000, 1, 4)[self._reads % 6] * 1_000
+
+
+def test_t12_a_clock_that_jumps_changes_no_order(run: RunFolder) -> None:
+    """Events come in the order in which they were recorded, whatever the clock says; versions and seq have no gap."""
+    with Recorder(run.log, run.run, sources=JumpingClock(4)) as recorder:
+        span = recorder.open_stream("request-0")
+        for number in range(50):
+            span.record(StageStarted(stage="s", workers=number))
+    read = events(run)
+    assert [event.seq for event in read] == [event.version for event in read] == list(range(50))
+    assert len({event.time for event in read}) == 5
+    assert len({event.id for event in read}) == 50
