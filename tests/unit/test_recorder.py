@@ -260,7 +260,7 @@ class JumpingClock(SeededSources):
 
     def time_ns(self) -> int:
         self._reads = getattr(self, "_reads", 0) + 1
-        return (5, 3, 3, 3 + 315_360_000_000_000_000, 1, 4)[self._reads % 6] * 1_000
+        return 1_767_225_600_000_000_000 + (5, 3, 3, 315_360_000_000_000_000, 1, 4)[self._reads % 6]
 
 
 def test_t12_a_clock_that_jumps_changes_no_order(run: RunFolder) -> None:
