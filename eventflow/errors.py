@@ -58,7 +58,8 @@ class LogWriteFailed(StoreError):
         self.path, self.problem = path, problem
 
     def __str__(self) -> str:
-        return f"cannot write the log {self.path} ({self.problem}): free some room or mend the disk, then resume"
+        where = path_of(self.path)
+        return f"cannot write the log {where} ({self.problem}): free some room or mend the disk, then resume"
 
 
 class LogClosed(StoreError):
@@ -84,7 +85,7 @@ class LogBusy(StoreError):
         self.path = path
 
     def __str__(self) -> str:
-        return f"{self.path} is being written by another process: wait until it ends, or take another name"
+        return f"{path_of(self.path)} is being written by another process: wait until it ends, or take another name"
 
 
 class WrongVersion(EventflowError):
@@ -162,7 +163,7 @@ class LogDamaged(StoreError):
 
     def __str__(self) -> str:
         return (
-            f"{self.path}: damaged at byte {self.offset}, line {self.line}: {self.problem}: "
+            f"{path_of(self.path)}: damaged at byte {self.offset}, line {self.line}: {self.problem}: "
             "what stands before it is good; restore the file from a copy, or set its end aside with `eventflow repair`"
         )
 
@@ -175,7 +176,8 @@ class NewerFormat(StoreError):
         self.path, self.found, self.known = path, found, known
 
     def __str__(self) -> str:
-        return f"{self.path} has format {self.found}, this eventflow reads up to {self.known}: upgrade eventflow"
+        where = path_of(self.path)
+        return f"{where} has format {self.found}, this eventflow reads up to {self.known}: upgrade eventflow"
 
 
 class MalformedPayload(StoreError):
@@ -201,13 +203,19 @@ class UnknownRun(EventflowError, LookupError):
         if self.matches:
             shown = ", ".join(self.matches[:5])
             return f"{name_of(self.name)} fits {len(self.matches)} runs ({shown}): give more of the name"
-        return f"no run {name_of(self.name)} in {self.store}: `eventflow runs` lists them, --store names another folder"
+        what = f"no run {name_of(self.name)} in {path_of(self.store)}"
+        return f"{what}: `eventflow runs` lists them, --store names another folder"
 
 
 def name_of(text: str) -> str:
     """The text as it can stand in a one-line message: quoted, control characters escaped, at most 120 characters."""
     shown = ascii(text) if not text.isprintable() else repr(text)
     return shown if len(shown) <= 120 else f"{shown[:110]}…{shown[-1]}"
+
+
+def path_of(path: str) -> str:
+    """The path as it can stand in a one-line message: as it is, or quoted and escaped if it has characters for that."""
+    return path if path.isprintable() else ascii(path)
 
 
 class RequestError(EventflowError):

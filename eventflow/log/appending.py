@@ -95,13 +95,9 @@ class Appender:
         stream = _require_one_story(events, expected_version)
         try:
             self._take_turn()
-            self._catch_up()
-            actual = self._latest.get(stream, -1)
-            if actual != expected_version:
-                return self._find_appended(events, expected_version, actual)
-            appended = self._append(events)
-            self._latest[stream] = events[-1].version
-            return appended
+            return self._append_to(stream, events, expected_version)
+        except OSError as problem:
+            raise LogWriteFailed(str(self._log), problem.strerror or str(problem)) from problem
         finally:
             self._give_turn()
 
@@ -134,6 +130,15 @@ class Appender:
             _require_lines_that_fit(placed, lines)
         self._writer.append(lines, len(placed))
         return Appended(self._writer.writer, first, self._writer.seq)
+
+    def _append_to(self, stream: str, events: Sequence[Event[Payload]], expected_version: int) -> Appended:
+        self._catch_up()
+        actual = self._latest.get(stream, -1)
+        if actual != expected_version:
+            return self._find_appended(events, expected_version, actual)
+        appended = self._append(events)
+        self._latest[stream] = events[-1].version
+        return appended
 
     def _take_turn(self) -> None:
         """The lock of all appends with an expectation in this run: between looking and appending nobody else does.

@@ -247,6 +247,8 @@ class Subscription:
 
     def _take_lock(self, run: Path) -> int:
         try:
+            if self._folder.is_symlink() or self._path.is_symlink():
+                raise NotADirectoryError(None, "it is a symbolic link")
             if not self._folder.is_dir():
                 self._disk.create_folder(self._folder)
                 self._disk.sync_folder(run)

@@ -46,7 +46,7 @@ def sealed_form(segment: SegmentFile) -> SegmentFile:
 
 def writer_folders(log: Path) -> list[Path]:
     """The folders of the writers of a run, in the order of their names."""
-    if not log.is_dir():
+    if log.is_symlink() or not log.is_dir():
         return []
     return sorted(path for path in log.iterdir() if path.is_dir() and not path.is_symlink())
 

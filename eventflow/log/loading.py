@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from eventflow.errors import StoreError
 from eventflow.log.format import COMMIT_PREFIX, LINE_BYTES_MAX
 from eventflow.log.layout import SegmentFile, is_locked, list_segments, require_gapless, writer_folders
 from eventflow.log.reader import SegmentTail, place_after, wanted_lines
@@ -95,7 +96,13 @@ def lines_in_place(paths: Sequence[str]) -> str:
 
 
 def quoted(text: str) -> str:
-    """The text as SQL writes it."""
+    """The text as SQL writes it.
+
+    Raises:
+        StoreError: it is a path that is not UTF-8, which DuckDB cannot be given.
+    """
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise StoreError(f"DuckDB takes no path that is not UTF-8, as {text!a}: rename that folder")
     return "'" + text.replace("'", "''") + "'"
 
 

@@ -118,10 +118,12 @@ class LogWriter:
                 os.close(descriptor)
 
     def _make_folder(self, log: Path) -> None:
+        if log.is_symlink():
+            raise NotADirectoryError(None, "its folder is a symbolic link")
         with contextlib.suppress(FileExistsError):
             self._disk.create_folder(self.folder)
         if self.folder.is_symlink():
-            raise NotADirectoryError(None, "it is a symbolic link")
+            raise NotADirectoryError(None, "its folder is a symbolic link")
         self._disk.sync_folder(log)
 
     def _take_lock(self) -> None:
