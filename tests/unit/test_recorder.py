@@ -260,7 +260,7 @@ class JumpingClock(SeededSources):
 
     def time_ns(self) -> int:
         self._reads = getattr(self, "_reads", 0) + 1
-        return 1_767_225_600_000_000_000 + (5, 3, 3, 315_360_000_000_000_000, 1, 4)[self._reads % 6]
+        return 1_767_225_600_000_000_000 + (5, 3, 3, 315_360_000_000_000_000, 1)[self._reads % 5]
 
 
 def test_t12_a_clock_that_jumps_changes_no_order(run: RunFolder) -> None:
@@ -271,5 +271,5 @@ def test_t12_a_clock_that_jumps_changes_no_order(run: RunFolder) -> None:
             span.record(StageStarted(stage="s", workers=number))
     read = events(run)
     assert [event.seq for event in read] == [event.version for event in read] == list(range(50))
-    assert len({event.time for event in read}) == 5
+    assert any(later.time < event.time for event, later in zip(read, read[1:], strict=False))
     assert len({event.id for event in read}) == 50
