@@ -124,12 +124,28 @@ class ProcessDisk(Disk):
         return self._opened(super().open(path))
 
     def lock(self, path: Path) -> int:
-        self._call("lock")
+        before = set(self._open)
+        try:
+            return super().lock(path)
+        except BaseException:
+            self._open = before  # it was closed
+            raise
+
+    def open_lock(self, path: Path) -> int:
+        self._call("open_lock")
         is_new = not os.path.lexists(path)
-        descriptor = self._opened(super().lock(path))
+        descriptor = self._opened(super().open_lock(path))
         if is_new:
             self._machine.created(path, descriptor)
         return descriptor
+
+    def take_lock(self, descriptor: int) -> None:
+        self._call("take_lock")
+        super().take_lock(descriptor)
+
+    def release_lock(self, descriptor: int) -> None:
+        self._call("release_lock")
+        super().release_lock(descriptor)
 
     def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
         part = bytes(data[: len(data) // 2])

@@ -156,8 +156,13 @@ class Appender:
         raise LogWriteFailed(str(self._log), f"other appends have held the lock for {_TURN_TRIES / 10:.0f} s")
 
     def _give_turn(self) -> None:
-        if self._turn is not None:
+        if self._turn is None:
+            return
+        try:
             self._disk.release_lock(self._turn)
+        except OSError:  # it ends with its descriptor, too; the append is on disk, whatever a lock says
+            turn, self._turn = self._turn, None
+            self._disk.unlock(turn)
 
     def _catch_up(self) -> None:
         """Learn the versions of the streams: of the whole log at first, then of what came since."""
