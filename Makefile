@@ -17,6 +17,7 @@ TORTURE_ARGS ?=
 MUTATIONS_ARGS ?=
 BENCH ?= $(sort $(wildcard benchmarks/[a-z]*.py))
 BENCH_ARGS ?=
+SEEDS ?= 5000
 LOCK_ARGS ?=
 JOBS ?= 2
 BRANCHES_PERCENT_MIN := 90
@@ -32,7 +33,7 @@ help:
 	@echo 'make demo    the whole tour: every stage on an embedded server, a table, a report   (DEMO_ARGS="--requests 50")'
 	@echo 'make test    all tests, and how much of eventflow/ they reach                      (TEST_ARGS="tests/unit -k log")'
 	@echo 'make check   ruff, mypy --strict, import-linter, doc tests'
-	@echo 'make torture    a log is killed a thousand times, and nothing is lost                 (TORTURE_ARGS="--kills 100")'
+	@echo 'make torture    a log is killed 1 000 times, the power cut 5 000 times: nothing lost (TORTURE_ARGS="--kills 100" SEEDS=500)'
 	@echo 'make mutations  each protection of the log is taken away, and the tests must notice  (MUTATIONS_ARGS="--help")'
 	@echo 'make bench   the benchmarks                                    (BENCH=benchmarks/NAME.py BENCH_ARGS="--help")'
 	@echo 'make lock    write requirements*.txt again, with uv                                 (LOCK_ARGS=--upgrade)'
@@ -57,6 +58,7 @@ check: $(INSTALLED_DEV)
 
 torture: $(INSTALLED_DEV)
 	PYTHONPATH=. $(BIN)/python tests/faults/torture.py $(TORTURE_ARGS)
+	EVENTFLOW_SEEDS=$(SEEDS) $(BIN)/pytest -q -n $(JOBS) --timeout 0 tests/faults/test_power_cut.py
 
 mutations: $(INSTALLED_DEV)
 	PYTHONPATH=. $(BIN)/python tests/mutations.py $(MUTATIONS_ARGS)
