@@ -28,7 +28,7 @@ import msgspec
 from eventflow.disk import Disk
 from eventflow.errors import EventTooLarge, LogClosed, NoActiveSpan, StoreError
 from eventflow.event import Event, Link, Payload
-from eventflow.log.format import LINE_BYTES_MAX
+from eventflow.log.format import LINE_BREAK, LINE_BYTES_MAX
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
 from eventflow.stream import Handoff, Stream
@@ -210,6 +210,8 @@ class Recorder:
                     (last, *causes) if last else tuple(causes),
                 )
             )
+            if _NEWLINE in line:
+                raise TypeError(LINE_BREAK)
             batch = self._filling
             if batch.size + len(line) >= BATCH_BYTES_MAX:
                 batch = self._begin_batch(len(line) + 1, payload.TYPE)

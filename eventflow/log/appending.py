@@ -21,7 +21,7 @@ import msgspec
 from eventflow.disk import Disk, abandon_in_children
 from eventflow.errors import EventTooLarge, LogWriteFailed, PartlyAppended, UsageError, WrongVersion
 from eventflow.event import Event, Payload
-from eventflow.log.format import LINE_BYTES_MAX, encode_events
+from eventflow.log.format import LINE_BREAK, LINE_BYTES_MAX, encode_events
 from eventflow.log.reader import RunTail, read_events
 from eventflow.log.segment import SEGMENT_BYTES_MAX, LogWriter
 
@@ -86,6 +86,7 @@ class Appender:
             WrongVersion: the stream is at another version; nothing was appended.
             PartlyAppended: some of the events are there and others are not, so this is not the same append.
             EventTooLarge: one is longer than the log takes; nothing was appended.
+            TypeError: one holds something that JSON cannot; nothing was appended.
             LogWriteFailed: it is unknown whether they were appended. Open the log anew and append the same again.
         """
         if not events:
@@ -126,6 +127,8 @@ class Appender:
         first = self._writer.seq + 1
         placed = _placed(events, self._writer.run, self._writer.writer, first)
         lines = encode_events(placed)
+        if lines.count(b"\n") != len(placed):
+            raise TypeError(LINE_BREAK)
         if len(lines) > LINE_BYTES_MAX:
             _require_lines_that_fit(placed, lines)
         self._writer.append(lines, len(placed))

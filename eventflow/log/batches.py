@@ -13,6 +13,7 @@ import msgspec
 
 from eventflow.errors import LogDamaged
 from eventflow.log.format import (
+    CHAIN_BYTES,
     COMMIT_PREFIX,
     EVENT_PREFIX,
     Place,
@@ -74,21 +75,17 @@ class BatchFold:
             yield batch
 
     def _check(self, lines: bytes, commit_line: bytes) -> Batch:
-        try:
-            commit = decode_commit(commit_line, self.path)
-            chain = bytes.fromhex(commit.chain)
-        except (msgspec.MsgspecError, ValueError) as problem:
-            raise self._damaged(f"the commit line cannot be read ({problem})") from problem
+        count, place = commit_of(commit_line, self.path, self.offset)
         if not self.is_open:
-            self._check_opening(lines, commit.count, Place(chain, commit.seq))
-        elif self.place is not None and chain != advance(self.place.chain, lines):
+            self._check_opening(lines, count, place)
+        elif self.place is not None and place.chain != advance(self.place.chain, lines):
             raise self._damaged("the bytes are not those that were committed")
-        elif self.place is not None and not (commit.count == lines.count(b"\n") == commit.seq - self.place.seq):
-            raise self._damaged(f"the commit line counts {commit.count} events up to {commit.seq}, which is not so")
-        self.place = Place(chain, commit.seq)
+        elif self.place is not None and not (count == lines.count(b"\n") == place.seq - self.place.seq):
+            raise self._damaged(f"the commit line counts {count} events up to {place.seq}, which is not so")
+        self.place = place
         self.is_open = True
         self.offset += len(lines) + len(commit_line)
-        return Batch(lines, commit.count, self.place, self.offset)
+        return Batch(lines, count, place, self.offset)
 
     def _check_opening(self, lines: bytes, count: int, found: Place) -> None:
         if lines or count:
@@ -97,7 +94,36 @@ class BatchFold:
             raise self._damaged("it does not follow the segment before it, or is of another run or writer")
 
     def _damaged(self, problem: str) -> LogDamaged:
-        return LogDamaged(self.path, self.offset, line_number(self.path, self.offset), problem)
+        return damaged_at(self.path, self.offset, problem)
+
+
+def commit_of(line: bytes, path: str, offset: int) -> tuple[int, Place]:
+    """What a commit line says, newline included: how many events its batch has, and where the log stands after it.
+
+    Only the one spelling that is ever written is taken, so that no bit of the line can change unseen.
+
+    Args:
+        line: the line.
+        path: the segment, for messages.
+        offset: what to name in it if the line is damaged: where its batch begins.
+
+    Raises:
+        LogDamaged: it is no commit line.
+        NewerFormat: a newer eventflow wrote it.
+    """
+    try:
+        commit = decode_commit(line, path)
+        place = Place(bytes.fromhex(commit.chain), commit.seq)
+    except (msgspec.MsgspecError, ValueError) as problem:
+        raise damaged_at(path, offset, f"the commit line cannot be read ({problem})") from problem
+    if len(place.chain) != CHAIN_BYTES or line != encode_commit(commit.count, place.seq, place.chain):
+        raise damaged_at(path, offset, "the commit line is not as it was written")
+    return commit.count, place
+
+
+def damaged_at(path: str, offset: int, problem: str) -> LogDamaged:
+    """The damage, with the line in which that byte stands."""
+    return LogDamaged(path, offset, line_number(path, offset), problem)
 
 
 class Tail(msgspec.Struct, frozen=True):
@@ -153,7 +179,7 @@ def _problem_of_line(line: bytes, seq: int) -> str | None:
         return "a commit line does not fit what stands before it"
     try:
         found = decode_event(line).seq
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, RecursionError) as problem:
         return f"a line is not an event ({problem})"
     return None if found == seq else f"event {found} stands in the place of {seq}"
 

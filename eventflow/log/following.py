@@ -72,7 +72,7 @@ class EventTail:
     def _poll(self, tail: WriterTail) -> Iterator[StoredEvent]:
         writer, before = tail.folder.name, tail.seq
         for batch in tail.poll():
-            for event in batch_events(batch, before, self._filter, tail.folder):
+            for event in batch_events(batch, before, self._filter, tail.path):
                 self.position[writer] = event.seq
                 yield event
             self.position[writer] = before = batch.place.seq
@@ -251,7 +251,7 @@ class Subscription:
                 raise NotADirectoryError(None, "it is a symbolic link")
             if not self._folder.is_dir():
                 self._disk.create_folder(self._folder)
-                self._disk.sync_folder(run)
+            self._disk.sync_folder(run)  # whoever made it may have been killed before it was durable
             return self._disk.lock(self._folder / f"{self.name}.lock")
         except BlockingIOError as problem:
             raise LogBusy(str(self._path)) from problem
@@ -269,3 +269,19 @@ class Subscription:
         if found.format > FORMAT:
             raise NewerFormat(str(self._path), found.format, FORMAT)
         return found.position
+
+
+def lower_checkpoints(run: Path, writer: str, seq: int, disk: Disk) -> None:
+    """The events of a writer after that `seq` are given up: no subscription of the run has had them any more.
+
+    Raises:
+        OSError: a checkpoint could not be written; some may be lower already.
+    """
+    for path in sorted((run / "projections").glob("*.json")):
+        try:
+            found = msgspec.json.decode(path.read_bytes(), type=_Checkpoint)
+        except (OSError, msgspec.MsgspecError):  # something else that is kept there, or what nobody can go on from
+            continue
+        if found.format == FORMAT and found.position.get(writer, -1) > seq:
+            lowered = _Checkpoint(FORMAT, found.name, found.position | {writer: seq})
+            disk.replace_file(path, msgspec.json.encode(lowered, order="sorted") + b"\n")

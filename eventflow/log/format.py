@@ -34,6 +34,8 @@ COMMIT_PREFIX = b'{"commit":'
 _COMMIT_START = b"\n" + COMMIT_PREFIX
 EVENT_PREFIX = b'{"id":"'
 LINE_BYTES_MAX = 1 << 20
+CHAIN_BYTES = 32
+LINE_BREAK = "an event has a line break outside of its texts, in a msgspec.Raw: give it JSON without line breaks"
 TYPE_OFFSET = len(EVENT_PREFIX) + 36 + len('","type":"')
 
 _encoder = msgspec.json.Encoder()
@@ -73,12 +75,12 @@ def first_place(run: str, writer: str) -> Place:
 
 def genesis(run: str, writer: str) -> bytes:
     """The chain of a writer that has written nothing, 32 bytes."""
-    return blake2b(f"eventflow log {FORMAT}\n{run}\n{writer}\n".encode(), digest_size=32).digest()
+    return blake2b(f"eventflow log {FORMAT}\n{run}\n{writer}\n".encode(), digest_size=CHAIN_BYTES).digest()
 
 
 def advance(chain: bytes, lines: bytes | bytearray) -> bytes:
     """The chain, 32 bytes, after a batch whose event lines are `lines`."""
-    digest = blake2b(chain, digest_size=32)
+    digest = blake2b(chain, digest_size=CHAIN_BYTES)
     digest.update(lines)
     return digest.digest()
 

@@ -71,7 +71,14 @@ def require_gapless(folder: Path, segments: list[SegmentFile]) -> None:
     """
     for expected, segment in enumerate(segments):
         if segment.number != expected:
-            raise LogDamaged(str(folder / segment_name(expected)), 0, 1, f"segment {expected:08} is missing")
+            raise missing_segments(folder, expected, segment.number)
+
+
+def missing_segments(folder: Path, first: int, end: int) -> LogDamaged:
+    """The damage that the segments from `first` to the one before `end` are not there."""
+    one = f"segment {first:08} is missing"
+    many = f"the segments from {first:08} to {end - 1:08} are missing"
+    return LogDamaged(str(folder / segment_name(first)), 0, 1, one if end == first + 1 else many)
 
 
 def segment_paths(log: Path) -> list[Path]:

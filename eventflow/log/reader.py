@@ -19,14 +19,15 @@ import msgspec
 
 from eventflow.errors import LogDamaged
 from eventflow.event import StoredEvent
-from eventflow.log.batches import Batch, BatchFold, Tail, judge_tail, line_number
-from eventflow.log.format import COMMIT_PREFIX, Place, decode_commit, decode_events, first_place
+from eventflow.log.batches import Batch, BatchFold, Tail, commit_of, damaged_at, judge_tail
+from eventflow.log.format import COMMIT_PREFIX, Place, decode_events, encode_commit, first_place
 from eventflow.log.layout import (
     SegmentFile,
     is_locked,
     list_segments,
     require_gapless,
     sealed_form,
+    sealed_name,
     segment_name,
     writer_folders,
 )
@@ -53,6 +54,7 @@ class SegmentTail:
         self.fold = BatchFold(str(path), before)
         self._buffer = bytearray(_FIRST_BLOCK_BYTES)
         self._left = b""
+        self._changed_ns = 0
 
     def poll(self) -> Iterator[Batch]:
         """Every whole batch since the last call.
@@ -61,8 +63,17 @@ class SegmentTail:
             LogDamaged: a batch is not what was committed.
             FileNotFoundError: the file is gone: it was sealed meanwhile.
         """
+        try:
+            yield from self._poll()
+        except LogDamaged:
+            # Between two reads the next writer may have cut a torn tail and written on, and then the two do not fit.
+            # No byte before `fold.offset` ever changes: what is damage is damage when it is looked at again.
+            yield from self._poll()
+
+    def _poll(self) -> Iterator[Batch]:
         buffer, filled = self._buffer, 0
         with self.path.open("rb", buffering=0) as file:
+            self._changed_ns = os.fstat(file.fileno()).st_mtime_ns
             file.seek(self.fold.offset)
             while count := _read_into(file, buffer, filled):
                 filled += count
@@ -77,12 +88,19 @@ class SegmentTail:
 
     def damaged(self, problem: str) -> LogDamaged:
         """Damage that begins after the last whole batch."""
-        return LogDamaged(str(self.path), self.fold.offset, line_number(str(self.path), self.fold.offset), problem)
+        return damaged_at(str(self.path), self.fold.offset, problem)
 
-    @property
-    def seen_bytes(self) -> int:
-        """The size that the file had at the end of the last poll."""
-        return self.fold.offset + len(self._left)
+    def has_changed(self) -> bool:
+        """Whether the file is not as the last poll found it. One system call.
+
+        What follows a torn tail that was cut can be just as long, so then its time counts, too.
+
+        Raises:
+            FileNotFoundError: the file is gone: it was sealed meanwhile.
+        """
+        status = self.path.stat()
+        is_longer = status.st_size != self.fold.offset + len(self._left)
+        return is_longer or (bool(self._left) and status.st_mtime_ns != self._changed_ns)
 
     def tail(self) -> Tail:
         """What stood after the last whole batch at the end of the last poll."""
@@ -133,15 +151,19 @@ class WriterTail:
             if is_last:
                 return
 
+    @property
+    def path(self) -> Path:
+        """The segment that the last batch is from."""
+        return self._live.path if self._live else self.folder / sealed_name(self._number)
+
     def may_have_news(self) -> bool:
         """Whether `poll` could give something. Two system calls."""
         if self._live is None:
             return True
         try:
-            size = self._live.path.stat().st_size
+            return self._live.has_changed() or (self.folder / segment_name(self._number + 1)).exists()
         except FileNotFoundError:
             return True
-        return size != self._live.seen_bytes or (self.folder / segment_name(self._number + 1)).exists()
 
     def require_torn_only(self) -> None:
         """After the last poll: of a log that nobody writes, what is left must be what a crash leaves behind.
@@ -238,8 +260,8 @@ def place_before(segment: SegmentFile) -> Place | None:
         return sealed_bounds(sealed_form(segment).path).first
     if not line.startswith(COMMIT_PREFIX) or not line.endswith(b"\n"):
         return None
-    commit = decode_commit(line, str(segment.path))
-    return Place(bytes.fromhex(commit.chain), commit.seq)
+    _, place = commit_of(line, str(segment.path), 0)
+    return place
 
 
 def place_after(segment: SegmentFile) -> Place | None:
@@ -248,14 +270,21 @@ def place_after(segment: SegmentFile) -> Place | None:
         return sealed_bounds(segment.path).last
     try:
         with segment.path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _COMMIT_BYTES_MAX))
-            _, start, line = (b"\n" + file.read()).removesuffix(b"\n").rpartition(b"\n" + COMMIT_PREFIX)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _COMMIT_BYTES_MAX))
+            end = b"\n" + file.read()
     except FileNotFoundError:
         return sealed_bounds(sealed_form(segment).path).last
-    if not start or b"\n" in line:
+    line = end[end.rfind(b"\n", 0, -1) + 1 :]
+    if not line.startswith(COMMIT_PREFIX) or not line.endswith(b"\n"):
         return None
-    commit = decode_commit(COMMIT_PREFIX + line, str(segment.path))
-    return Place(bytes.fromhex(commit.chain), commit.seq)
+    try:
+        _, place = commit_of(line, str(segment.path), size - len(line))
+    except LogDamaged:
+        for _ in SegmentTail(segment.path).poll():  # raises the same, with the place where its batch begins
+            pass
+        raise
+    return place
 
 
 def wanted_lines(batch: Batch, after: int) -> list[bytes]:
@@ -320,15 +349,16 @@ class EventFilter:
 
 
 def batch_events(batch: Batch, after: int, wanted: EventFilter, path: Path) -> list[StoredEvent]:
-    """The wanted events of a batch after that `seq`.
+    """The wanted events of a batch of the segment `path`, those after that `seq`.
 
     Raises:
         LogDamaged: a committed line is not an event: whoever wrote it was no eventflow.
     """
     try:
         events = wanted.events(batch.lines)
-    except msgspec.MsgspecError as problem:
-        raise LogDamaged(str(path), batch.end, line_number(str(path), batch.end), str(problem)) from problem
+    except (msgspec.MsgspecError, RecursionError) as problem:
+        size = len(batch.lines) + len(encode_commit(batch.count, batch.place.seq, batch.place.chain))
+        raise damaged_at(str(path), max(0, batch.end - size), f"a line is not an event ({problem})") from problem
     if after <= batch.place.seq - batch.count:
         return events
     return [event for event in events if event.seq > after]
@@ -337,6 +367,6 @@ def batch_events(batch: Batch, after: int, wanted: EventFilter, path: Path) -> l
 def _writer_events(tail: WriterTail, wanted: EventFilter) -> Iterator[StoredEvent]:
     before = tail.seq
     for batch in tail.poll():
-        yield from batch_events(batch, before, wanted, tail.folder)
+        yield from batch_events(batch, before, wanted, tail.path)
         before = batch.place.seq
     tail.require_torn_only()

@@ -1,13 +1,16 @@
 """Opening a writer's log again after its process ended, in whatever way.
 
-Only the last segment is looked at: those before it were closed when it was made. What the crash left behind the last
-commit was never acknowledged and is cut; anything that a crash cannot have left is damage, and then nothing is touched.
+Only the last segment that was begun is looked at: those before it were closed when it was. What the crash left behind
+the last commit was never acknowledged and is cut; anything that a crash cannot have left is damage, and then nothing is
+touched.
 
 Invariants:
     recovery can be killed at any point and begun again: it cuts a file to a size that it finds out anew, and syncs;
     no byte that a commit line covers is ever cut.
 """
 
+import contextlib
+import itertools
 from pathlib import Path
 
 import msgspec
@@ -15,9 +18,10 @@ import msgspec
 from eventflow.disk import Disk
 from eventflow.errors import LogDamaged, LogWriteFailed
 from eventflow.log.batches import Tail
+from eventflow.log.following import lower_checkpoints
 from eventflow.log.format import EVENT_PREFIX, Place, first_place
 from eventflow.log.layout import LOCK_NAME, SegmentFile, list_segments, require_gapless, segment_name, writer_folders
-from eventflow.log.reader import SegmentTail, place_after
+from eventflow.log.reader import SegmentTail, place_after, place_before
 from eventflow.log.sealed import sealed_bounds
 
 
@@ -58,6 +62,8 @@ def examine(folder: Path) -> Recovered:
     tail = reading.tail()
     if tail.problem:
         raise reading.damaged(tail.problem)
+    if not reading.fold.is_open and segments[:-1]:
+        _check_whole(segments[-2])
     return Recovered(reading.fold.place or before, last.number, reading.fold.offset, tail)
 
 
@@ -123,6 +129,8 @@ def set_aside(folder: Path, disk: Disk) -> SetAside | None:
     """Take the damaged end of a writer's last segment out of the log and keep it in a file beside it.
 
     This gives up events that may have been acknowledged, so only a person decides it. The caller has the writer's lock.
+    Subscriptions that have had some of them go back to the last one that is left, or what is written in their places
+    would be passed over.
 
     Raises:
         LogDamaged: the damage is not in the last segment, so what follows it would be lost, too; nothing was changed.
@@ -131,20 +139,58 @@ def set_aside(folder: Path, disk: Disk) -> SetAside | None:
     try:
         examine(folder)
     except LogDamaged as damage:
-        path = list_segments(folder)[-1].path
+        segments = list_segments(folder)
+        if damage.path != str(segments[-1].path) and place_before(segments[-1]) is None:
+            unbegun = segments.pop().path  # it holds nothing, and its first line can only follow what is good
+            if damage.path == str(segments[-1].path):
+                disk.remove(unbegun)
+                disk.sync_folder(folder)
+        path = segments[-1].path
         if damage.path != str(path) or path.suffix != ".ndjson":
             raise
+        size, seq = _good_part(folder, segments)
+        lower_checkpoints(folder.parents[1], folder.name, seq, disk)
+        end = path.read_bytes()[size:]
+        kept = _name_for(path.with_name(f"{path.name}.damaged-{size}"), end)
         descriptor = disk.open(path)
         try:
-            end = path.read_bytes()[damage.offset :]
-            kept = path.with_name(f"{path.name}.damaged-{damage.offset}")
             disk.replace_file(kept, end)
-            disk.truncate(descriptor, damage.offset)
+            disk.truncate(descriptor, size)
             disk.sync(descriptor)
         finally:
             disk.close(descriptor)
         return SetAside(str(path), str(kept), len(end), end.count(b"\n" + EVENT_PREFIX) + end.startswith(EVENT_PREFIX))
     return None
+
+
+def _good_part(folder: Path, segments: list[SegmentFile]) -> tuple[int, int]:
+    """How many bytes of the last of these segments are good, and the `seq` of the last event there or before."""
+    before = _place_at_end(folder, segments[:-1])
+    reading = SegmentTail(segments[-1].path, before)
+    with contextlib.suppress(LogDamaged):
+        for _ in reading.poll():
+            pass
+    return reading.fold.offset, before.seq if reading.fold.offset == 0 else (reading.fold.place or before).seq
+
+
+def _name_for(path: Path, data: bytes) -> Path:
+    """The path, or with a number behind it, under which there is no file yet but one of just these bytes."""
+    names = (path.with_name(f"{path.name}.{number}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], names) if not name.exists() or name.read_bytes() == data)
+
+
+def _check_whole(segment: SegmentFile) -> None:
+    """Check the segment before one that was not begun: nothing else says yet that its last batch is what was written.
+
+    Raises:
+        LogDamaged: it is not.
+    """
+    if not segment.is_sealed:
+        reading = SegmentTail(segment.path, place_before(segment))
+        for _ in reading.poll():
+            pass
+        if reading.tail().bytes:
+            raise reading.damaged("bytes without a commit stand in a segment that is followed by another")
 
 
 def _place_at_end(folder: Path, segments: list[SegmentFile]) -> Place:

@@ -14,7 +14,7 @@ import msgspec
 from eventflow.errors import LogDamaged, NewerFormat
 from eventflow.log.batches import Batch, Tail
 from eventflow.log.format import Place, first_place
-from eventflow.log.layout import SegmentFile, is_locked, list_segments, sealed_form, segment_name, writer_folders
+from eventflow.log.layout import SegmentFile, is_locked, list_segments, missing_segments, sealed_form, writer_folders
 from eventflow.log.reader import SegmentTail
 from eventflow.log.sealed import read_sealed
 
@@ -64,8 +64,8 @@ def _verify_writer(folder: Path, run: str, progress: Callable[[int], None]) -> I
     segments = list_segments(folder)
     expected = 0
     for segment in segments:
-        for missing in range(expected, segment.number):
-            problem = LogDamaged(str(folder / segment_name(missing)), 0, 1, f"segment {missing:08} is missing")
+        if segment.number != expected:
+            problem = missing_segments(folder, expected, segment.number)
             yield SegmentReport(problem.path, damage=str(problem))
             place = None
         expected = segment.number + 1
@@ -119,7 +119,7 @@ class _Check:
         """Every event of a batch is of this writer and in its place. `start` is the offset of the batch."""
         try:
             seqs = [event.seq for event in self._decoder.decode_lines(batch.lines)]
-        except msgspec.MsgspecError as problem:
+        except (msgspec.MsgspecError, RecursionError) as problem:
             raise self._damaged(start, f"a line is not an event of this writer ({problem})") from problem
         first = batch.place.seq - batch.count + 1
         if seqs != list(range(first, first + batch.count)):
