@@ -1,7 +1,4 @@
-"""The log.
-
-Batches that count whole or not at all, a chain that nothing slips through, readers that see only what is committed.
-"""
+"""Segments: batches that count whole or not at all, readers that see only what is committed, one writer for each."""
 
 import errno
 import threading
@@ -10,15 +7,14 @@ from pathlib import Path
 import pytest
 
 from eventflow.disk import Disk
-from eventflow.errors import LogBusy, LogDamaged, LogWriteFailed, NewerFormat, StoreError, UnknownRun, UsageError
+from eventflow.errors import LogBusy, LogDamaged, LogWriteFailed
 from eventflow.log import reader
-from eventflow.log.format import batch_bounds, decode_commit, encode_commit, genesis
+from eventflow.log.format import batch_bounds, decode_commit, genesis
 from eventflow.log.reader import RunTail, SegmentTail, read_events
-from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
+from eventflow.log.runs import RunFolder, create_run
 from eventflow.log.segment import LogWriter
 from eventflow.log.verify import SegmentReport, verify_run
 from eventflow.recorder import Recorder
-from eventflow.sources import SeededSources
 from eventflow.vocabulary import RequestFailed
 
 
@@ -79,23 +75,6 @@ def test_verify_finds_a_good_log_good(run: RunFolder) -> None:
     """Events, batches and bytes are counted; nothing is torn or damaged."""
     (path,) = fill(run, 25)
     assert reports(run) == [SegmentReport(str(path), 25, 5, path.stat().st_size)]
-
-
-def test_any_flipped_byte_before_the_last_commit_is_found_and_named(run: RunFolder) -> None:
-    """No byte of a batch that is followed by another can change unseen; the place that is named is the batch's."""
-    (path,) = fill(run, 4, batch=2)
-    good = path.read_bytes()
-    last_batch = good[: good.rstrip(b"\n").rfind(b"\n")].rfind(b'{"commit"')
-    end = good.find(b"\n", last_batch) + 1
-    for place in range(0, end, 7):
-        damaged = bytearray(good)
-        damaged[place] ^= 1
-        path.write_bytes(damaged)
-        (report,) = reports(run)
-        assert report.damage, place
-        assert f"{path}: damaged at byte " in report.damage
-        named = int(report.damage.split("damaged at byte ")[1].split(",")[0])
-        assert named <= place
 
 
 @pytest.mark.parametrize("torn", [b'{"id":"x', b"\x00" * 100, b'{"commit":{"format":1,"count":0'])
@@ -238,41 +217,6 @@ def test_two_writers_of_one_name_are_refused_while_one_lives(run: RunFolder) -> 
     first.append(b'{"id":"x"}\n', 1)
     first.close()
     assert LogWriter(run.log, run.run, "w").seq == 0
-
-
-def test_runs_are_found_by_name_beginning_end_and_latest(tmp_path: Path) -> None:
-    """A name that fits several runs, or none, says so."""
-    sources = SeededSources(1)
-    made = [create_run(tmp_path, stage="loop", sources=sources) for _ in range(3)]
-    assert [run.run for run in list_runs(tmp_path)] == sorted(run.run for run in made)
-    assert find_run(tmp_path, made[1].run).run == made[1].run
-    assert find_run(tmp_path, made[1].run[-4:]).run == made[1].run
-    assert find_run(tmp_path, "latest").run == max(run.run for run in made)
-    with pytest.raises(UnknownRun, match="fits 3 runs"):
-        find_run(tmp_path, made[0].run[:8])
-    with pytest.raises(UnknownRun, match="`eventflow runs` lists them"):
-        find_run(tmp_path, "nothing")
-    assert list_runs(tmp_path / "absent") == []
-
-
-def test_a_store_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
-    """One line with the fix."""
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot be written.*--store"):
-        create_run(tmp_path / "file", stage="serial")
-
-
-def test_a_newer_format_is_refused_with_the_fix(run: RunFolder) -> None:
-    """In run.json and in a segment."""
-    path = run.path / "run.json"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(NewerFormat, match="upgrade eventflow"):
-        run.info()
-    with pytest.raises(NewerFormat):
-        decode_commit(encode_commit(0, -1, b"").replace(b'"format":1', b'"format":2'), "p")
-    path.write_text("{")
-    with pytest.raises(StoreError, match="cannot be read"):
-        run.info()
 
 
 def test_a_reader_that_looks_who_is_alive_never_makes_a_writer_fail(run: RunFolder) -> None:
