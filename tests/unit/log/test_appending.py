@@ -6,7 +6,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventflow.errors import EventTooLarge, LogClosed, LogWriteFailed, PartlyAppended, UsageError, WrongVersion
+from eventflow.errors import (
+    EventTooLarge,
+    LogClosed,
+    LogDamaged,
+    LogWriteFailed,
+    PartlyAppended,
+    UsageError,
+    WrongVersion,
+)
 from eventflow.event import Event, Payload
 from eventflow.log.appending import Appended, Appender
 from eventflow.log.format import LINE_BYTES_MAX
@@ -146,6 +154,21 @@ def test_an_event_too_long_for_a_line_is_refused_with_its_batch(run: RunFolder) 
         appender.append([of_size(LINE_BYTES_MAX)], -1)
         appender.append(story(run, "b", [1]), 0)
     assert check_chain(run) == 2
+
+
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_a_log_with_a_segment_missing_is_not_gone_on_with(run: RunFolder, missing: int) -> None:
+    """T11: wherever it is missed, though opening looks at the last one only."""
+    with Appender(run.log, "w", segment_bytes_max=1_000) as appender:
+        for version in range(12):
+            appender.append(story(run, "a", [version]))
+    segments = sorted((run.log / "w").glob("*.ndjson"))
+    assert len(segments) > 5
+    segments[missing].unlink()
+    before = [path.read_bytes() for path in sorted((run.log / "w").glob("*.ndjson"))]
+    with pytest.raises(LogDamaged, match=f"segment {missing:08} is missing"):
+        Appender(run.log, "w")
+    assert [path.read_bytes() for path in sorted((run.log / "w").glob("*.ndjson"))] == before
 
 
 def test_a_closed_appender_appends_nothing(run: RunFolder) -> None:
