@@ -26,7 +26,7 @@ from tests.scripted_log import Ledger, check_all, check_recovery, lines_of
 from tests.warm_process import Child, WarmProcess
 
 ALL_POINTS = os.environ.get("EVENTFLOW_CRASH_POINTS") == "all"
-SQL_EVERY = 8  # O6 takes a hundred times what the other oracles take
+SQL_EVERY = 25  # O6 takes a hundred times what the other oracles take
 WORK = {"batches": 4, "segment_bytes_max": 3_500, "seed": 3}
 WRITERS = [killed.append, killed.record]
 

@@ -131,7 +131,7 @@ def test_an_append_interrupted_anywhere_can_be_sent_again(tmp_path: Path, error:
         return appender.append([script.event(1), script.event(2)], 0)
 
     def prepare() -> Callable[[], object]:
-        runs.append(create_run(tmp_path, stage="serial"))
+        runs.append(create_run(tmp_path / str(len(runs)), stage="serial"))
         appenders.append(Appender(runs[-1].log, "w", segment_bytes_max=1_800))
         appenders[-1].append([Script(runs[-1].run, "w").event(0)], -1)
         return lambda: send(appenders[-1])
