@@ -273,7 +273,7 @@ def decode_payload(event: StoredEvent) -> Payload:
         return UnknownPayload(raw=raw)
     try:
         return msgspec.json.decode(raw, type=kind)
-    except msgspec.MsgspecError as problem:
+    except ValueError as problem:
         raise MalformedPayload(event.type, event.id, str(problem)) from problem
 
 

@@ -114,7 +114,7 @@ def commit_of(line: bytes, path: str, offset: int) -> tuple[int, Place]:
     try:
         commit = decode_commit(line, path)
         place = Place(bytes.fromhex(commit.chain), commit.seq)
-    except (msgspec.MsgspecError, ValueError) as problem:
+    except ValueError as problem:
         raise damaged_at(path, offset, f"the commit line cannot be read ({problem})") from problem
     if len(place.chain) != CHAIN_BYTES or line != encode_commit(commit.count, place.seq, place.chain):
         raise damaged_at(path, offset, "the commit line is not as it was written")
@@ -179,7 +179,7 @@ def _problem_of_line(line: bytes, seq: int) -> str | None:
         return "a commit line does not fit what stands before it"
     try:
         found = decode_event(line).seq
-    except (msgspec.MsgspecError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         return f"a line is not an event ({problem})"
     return None if found == seq else f"event {found} stands in the place of {seq}"
 

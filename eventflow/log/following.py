@@ -263,7 +263,7 @@ class Subscription:
             found = msgspec.json.decode(self._path.read_bytes(), type=_Checkpoint)
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.MsgspecError) as problem:
+        except (OSError, ValueError) as problem:
             reason = f"{self._path} cannot be read ({problem}): remove it, and every event comes once more"
             raise StoreError(reason) from problem
         if found.format > FORMAT:
@@ -280,7 +280,7 @@ def lower_checkpoints(run: Path, writer: str, seq: int, disk: Disk) -> None:
     for path in sorted((run / "projections").glob("*.json")):
         try:
             found = msgspec.json.decode(path.read_bytes(), type=_Checkpoint)
-        except (OSError, msgspec.MsgspecError):  # something else that is kept there, or what nobody can go on from
+        except (OSError, ValueError):  # something else that is kept there, or what nobody can go on from
             continue
         if found.format == FORMAT and found.position.get(writer, -1) > seq:
             lowered = _Checkpoint(FORMAT, found.name, found.position | {writer: seq})

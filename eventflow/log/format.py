@@ -99,7 +99,7 @@ def decode_event(line: bytes) -> StoredEvent:
     """The event of a line.
 
     Raises:
-        msgspec.MsgspecError: the line is not an event.
+        ValueError: the line is not an event, as msgspec sees it, or not UTF-8.
     """
     return _event_decoder.decode(line)
 
@@ -108,7 +108,7 @@ def decode_events(lines: bytes) -> list[StoredEvent]:
     """The events of some lines, newlines included.
 
     Raises:
-        msgspec.MsgspecError: a line is not an event.
+        ValueError: a line is not an event, as msgspec sees it, or not UTF-8.
     """
     return _event_decoder.decode_lines(lines)
 
@@ -118,7 +118,7 @@ def decode_commit(line: bytes, path: str) -> Commit:
 
     Raises:
         NewerFormat: it was written by a newer eventflow.
-        msgspec.MsgspecError: the line is not a commit.
+        ValueError: the line is not a commit, as msgspec sees it, or not UTF-8.
     """
     commit = _commit_decoder.decode(line).commit
     if commit.format > FORMAT:

@@ -334,7 +334,7 @@ class EventFilter:
         """The wanted ones of the events of some lines, newlines included.
 
         Raises:
-            msgspec.MsgspecError: a line is not an event.
+            ValueError: a line is not an event, as msgspec sees it, or not UTF-8.
         """
         if not self._streams and not self._types:
             return decode_events(lines)
@@ -356,7 +356,7 @@ def batch_events(batch: Batch, after: int, wanted: EventFilter, path: Path) -> l
     """
     try:
         events = wanted.events(batch.lines)
-    except (msgspec.MsgspecError, RecursionError) as problem:
+    except (ValueError, RecursionError) as problem:
         size = len(batch.lines) + len(encode_commit(batch.count, batch.place.seq, batch.place.chain))
         raise damaged_at(str(path), max(0, batch.end - size), f"a line is not an event ({problem})") from problem
     if after <= batch.place.seq - batch.count:

@@ -55,7 +55,7 @@ class RunFolder:
         path = self.path / "run.json"
         try:
             info = msgspec.json.decode(path.read_bytes(), type=RunInfo)
-        except (OSError, msgspec.MsgspecError) as problem:
+        except (OSError, ValueError) as problem:
             raise StoreError(f"{path} cannot be read ({problem}): restore it from a copy") from problem
         if info.format > FORMAT:
             raise NewerFormat(str(path), info.format, FORMAT)

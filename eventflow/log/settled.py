@@ -68,6 +68,6 @@ def is_settled(folder: RunFolder) -> bool:
     """Whether the files of the run's views are there and still right."""
     try:
         kept = msgspec.json.decode(settled_path(folder).read_bytes(), type=Settled)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, ValueError):
         return False
     return kept == settled_state(folder) and all(view_path(folder, view).is_file() for view in SETTLED_VIEWS)

@@ -119,7 +119,7 @@ class _Check:
         """Every event of a batch is of this writer and in its place. `start` is the offset of the batch."""
         try:
             seqs = [event.seq for event in self._decoder.decode_lines(batch.lines)]
-        except (msgspec.MsgspecError, RecursionError) as problem:
+        except (ValueError, RecursionError) as problem:
             raise self._damaged(start, f"a line is not an event of this writer ({problem})") from problem
         first = batch.place.seq - batch.count + 1
         if seqs != list(range(first, first + batch.count)):

@@ -10,46 +10,27 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
 from eventflow.disk import Disk
-from eventflow.errors import EventflowError, LogWriteFailed, StoreError, UsageError
+from eventflow.errors import EventflowError, LogDamaged, LogWriteFailed, StoreError, UsageError
 from eventflow.log.appending import Appender
 from eventflow.log.following import Subscription
-from eventflow.log.layout import LOCK_NAME, is_locked, segment_paths, writer_folders
+from eventflow.log.layout import segment_paths, writer_folders
 from eventflow.log.reader import read_events
 from eventflow.log.recovery import recover_run
 from eventflow.log.runs import RunFolder, create_run, find_run, list_runs
 from eventflow.log.seal import seal_run
 from eventflow.log.verify import verify_run
+from tests.faults.filled import everything, fill, ids
 from tests.scripted_log import Script
 
 ODD_NAMES = [b"\xff\n'\"", b"with  spaces ", b"*?[a]{b}", b"\x1b[31mred", b"-rf", "é😀%20#&$(x)".encode(), b"\\x\t;--"]
 PROGRAM = Path(__file__)
 NOBODY = 65534
-
-
-def fill(run: RunFolder, count: int = 6, writer: str = "w") -> list[str]:
-    """Append events one by one, a few to a segment, and close. Gives their ids."""
-    script = Script(run.run, writer)
-    with Appender(run.log, writer, segment_bytes_max=1_500) as appender:
-        for number in range(count):
-            appender.append([script.event(number)], number - 1)
-    return [script.id_of(number) for number in range(count)]
-
-
-def ids(run: RunFolder) -> list[str]:
-    """The ids of all events."""
-    return [event.id for event in read_events(run.log)]
-
-
-def everything(folder: Path) -> dict[str, bytes]:
-    """All files below a folder, with what they hold."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", ODD_NAMES, ids=repr)
@@ -283,95 +264,26 @@ def test_short_reads_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.Monkey
     assert opened
 
 
-def link_writer(run: RunFolder, outside: Path) -> Path:
-    """The folder of a writer that is a link to one outside."""
-    (run.log / "w").symlink_to(outside / "log" / "w")
-    return run.log / "w"
-
-
-def link_log(run: RunFolder, outside: Path) -> Path:
-    """The log that is a link to one outside."""
-    run.log.rmdir()
-    run.log.symlink_to(outside / "log")
-    return run.log
-
-
-def link_lock(run: RunFolder, outside: Path) -> Path:
-    """The lock that is a link to a file outside."""
-    (run.log / "w").mkdir()
-    (run.log / "w" / LOCK_NAME).symlink_to(outside / "log" / "w" / LOCK_NAME)
-    return run.log / "w"
-
-
-def link_segment(run: RunFolder, outside: Path) -> Path:
-    """The first segment that is a link to one outside."""
-    (run.log / "w").mkdir()
-    (run.log / "w" / "00000000.ndjson").symlink_to(outside / "log" / "w" / "00000000.ndjson")
-    return run.log / "w"
-
-
-def link_to_nothing(run: RunFolder, outside: Path) -> Path:
-    """The first segment that is a link to a file that is not there, and would be made."""
-    (run.log / "w").mkdir()
-    (run.log / "w" / "00000000.ndjson").symlink_to(outside / "made")
-    return run.log / "w"
-
-
-@pytest.mark.parametrize("link", [link_writer, link_log, link_lock, link_segment, link_to_nothing])
-def test_a_link_out_of_the_store_is_never_followed(link: Callable[[RunFolder, Path], Path], tmp_path: Path) -> None:
-    """What a link leads to is not read as part of the run, not locked and not written, by whatever call."""
-    outside = create_run(tmp_path / "outside", stage="serial")
-    fill(outside)
-    (outside.log / "w" / "00000000.ndjson").write_bytes(
-        b"torn",
-    )
-    before = everything(outside.path)
-    run = RunFolder(create_run(tmp_path / "store", stage="serial").path)
-    link(run, outside.path)
-    with pytest.raises(StoreError):
-        Appender(run.log, "w")
-    assert not segment_paths(run.log)
-    assert not is_locked(run.log / "w")
-    assert not ids(run)
-    assert not list(verify_run(run.log, run.run))
-    with suppress(LogWriteFailed):
-        recover_run(run.log)
-    with suppress(LogWriteFailed):
-        list(seal_run(run))
-    assert everything(outside.path) == before
-
-
-def test_a_run_that_is_a_link_is_not_a_run(tmp_path: Path) -> None:
-    """A store holds what is in it."""
-    outside = create_run(tmp_path / "outside", stage="serial")
-    store = tmp_path / "store"
-    store.mkdir()
-    (store / outside.run).symlink_to(outside.path)
-    assert list_runs(store) == []
-
-
-def test_a_subscription_writes_through_no_link(tmp_path: Path) -> None:
-    """Neither the folder of checkpoints, nor one of its files, leads out of the store."""
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (outside / "kept").write_bytes(b"kept")
+def test_bytes_that_are_no_text_are_told_as_our_own_errors(tmp_path: Path) -> None:
+    """T4, T6: a sector of garbage is rarely UTF-8, wherever it is: in a tail, `run.json` or a checkpoint."""
     run = create_run(tmp_path / "store", stage="serial")
     fill(run)
-    projections = run.path / "projections"
-    projections.symlink_to(outside)
-    with pytest.raises(LogWriteFailed):
+    (path,) = segment_paths(run.log)[-1:]
+    good = path.read_bytes()
+    path.write_bytes(good + b'{"id":"\xff"}\n')
+    with pytest.raises(LogDamaged, match="damaged at byte"):
+        ids(run)
+    with pytest.raises(LogDamaged, match="damaged at byte"):
+        Appender(run.log, "w")
+    assert [report.damage is None for report in verify_run(run.log, run.run)].count(False) == 1
+    path.write_bytes(good)
+    (run.path / "projections").mkdir()
+    (run.path / "projections" / "billing.json").write_bytes(b'{"name":"\xff"}')
+    with pytest.raises(StoreError, match=r"billing.json cannot be read .*: remove it"):
         Subscription(run.path, "billing")
-    projections.unlink()
-    projections.mkdir()
-    for name in ("a.json", "b.lock", ".c.json.new"):
-        (projections / name).symlink_to(outside / "kept")
-    with pytest.raises(StoreError):
-        Subscription(run.path, "a")
-    with pytest.raises(LogWriteFailed):
-        Subscription(run.path, "b")
-    with Subscription(run.path, "c") as subscription:
-        assert len(list(subscription.poll())) == 6
-    assert everything(outside) == {"kept": b"kept"}
+    (run.path / "run.json").write_bytes(b'{"run":"\xff"}')
+    with pytest.raises(StoreError, match=r"run.json cannot be read .*: restore it"):
+        run.info()
 
 
 def test_all_is_for_its_owner_only(tmp_path: Path) -> None:

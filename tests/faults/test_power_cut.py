@@ -43,6 +43,10 @@ from tests.scripted_log import Script
 SEEDS = int(os.environ.get("EVENTFLOW_SEEDS", "500"))
 SEED = os.environ.get("EVENTFLOW_SEED")
 BLOCK = 50
+FOUND = (
+    107,  # the folder of checkpoints was taken for durable because it was there
+    13_732,  # garbage that is not UTF-8 in a line without its commit was no error of ours
+)
 
 
 def work_append(world: World, chance: random.Random) -> None:
@@ -153,6 +157,12 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(block: range, tmp_path:
     worlds: dict[str, World] = {}
     for seed in block:
         try_seed(worlds, WORK[seed % len(WORK)], tmp_path, seed)
+
+
+@pytest.mark.parametrize("seed", FOUND)
+def test_the_seeds_that_found_something_stay_good(seed: int, tmp_path: Path) -> None:
+    """T6: what was found once is not found again."""
+    try_seed({}, WORK[seed % len(WORK)], tmp_path, seed)
 
 
 @pytest.mark.parametrize("variant", range(max(1, SEEDS // 500)))
