@@ -124,6 +124,14 @@ def test_t5_a_commit_line_has_one_spelling(spelling: Callable[[bytes], bytes]) -
         commit_of(spelling(line), "p", 7)
 
 
+def test_t5_a_deep_line_behind_the_last_batch_is_no_torn_tail() -> None:
+    """No crash leaves it, and it does not bring down who judges it."""
+    place = first_place(RUN, WRITER)
+    head = Script(RUN, WRITER).line(0).partition(b'"data":')[0]
+    assert judge_tail(head + b'"data":' + b"[" * 200_000 + b"]" * 200_000 + b"}\n", place, is_open=True).problem
+    assert judge_tail(Script(RUN, WRITER).line(0) + b"\n", place, is_open=True).problem is None
+
+
 @pytest.mark.parametrize("new", [b'"chXin":"', b'"chain":"zz', b'"chain":"0', b'"chain":[', b'"chain":"AA'])
 def test_t10_damage_in_the_line_that_ends_a_segment_is_named_by_whoever_looks_there(run: RunFolder, new: bytes) -> None:
     """Opening the last segment takes the word of the one before it; following begins with the word of its own."""
