@@ -21,6 +21,7 @@ import msgspec
 from eventflow.disk import Disk, abandon_in_children
 from eventflow.errors import EventTooLarge, LogWriteFailed, PartlyAppended, UsageError, WrongVersion
 from eventflow.event import Event, Payload
+from eventflow.log.following import make_durable
 from eventflow.log.format import LINE_BREAK, LINE_BYTES_MAX, encode_events
 from eventflow.log.reader import RunTail, read_events
 from eventflow.log.segment import SEGMENT_BYTES_MAX, LogWriter
@@ -38,6 +39,7 @@ class Appended(NamedTuple):
 
 class _Version(msgspec.Struct, gc=False):
     stream: str
+    writer: str
     version: int
 
 
@@ -170,10 +172,14 @@ class Appender:
     def _catch_up(self) -> None:
         """Learn the versions of the streams: of the whole log at first, then of what came since."""
         tail, self._tail = self._tail, RunTail(self._log)  # to begin anew if this is interrupted midway
+        has_others = False
         for lines in tail.poll():
             for event in _versions.decode_lines(b"\n".join(lines)):
+                has_others = has_others or event.writer != self._writer.writer
                 if event.version > self._latest.get(event.stream, -1):
                     self._latest[event.stream] = event.version
+        if has_others:  # what is appended now must not be on disk before what it goes on from
+            make_durable(self._log, self._disk)
         self._tail = tail
 
     def _find_appended(self, events: Sequence[Event[Payload]], expected: int, actual: int) -> Appended:

@@ -23,7 +23,16 @@ from typing import Self
 import msgspec
 
 from eventflow.disk import Disk, abandon_in_children
-from eventflow.errors import LogBusy, LogClosed, LogWriteFailed, NewerFormat, StoreError, UsageError, name_of
+from eventflow.errors import (
+    LogBusy,
+    LogClosed,
+    LogDamaged,
+    LogWriteFailed,
+    NewerFormat,
+    StoreError,
+    UsageError,
+    name_of,
+)
 from eventflow.event import StoredEvent
 from eventflow.log.format import FORMAT
 from eventflow.log.layout import is_locked, segment_paths, writer_folders
@@ -59,14 +68,20 @@ class EventTail:
         """The events since the last one that was given. `position` moves on with each.
 
         Raises:
-            LogDamaged: the log is not what was written; what stands before was given.
+            LogDamaged: the log is not what was written; what stands before, and what other writers wrote, was given.
         """
         if self._is_midway:  # the last call's events were not taken to their end
             self._tails.clear()
         self._is_midway = True
+        damage: LogDamaged | None = None
         for tail in self._writers():
-            if tail.may_have_news():
-                yield from self._poll(tail)
+            try:
+                if tail.may_have_news():
+                    yield from self._poll(tail)
+            except LogDamaged as found:
+                damage = damage or found
+        if damage is not None:
+            raise damage
         self._is_midway = False
 
     def _poll(self, tail: WriterTail) -> Iterator[StoredEvent]:
@@ -116,6 +131,22 @@ def _follow(tail: EventTail, period_seconds: float) -> Iterator[StoredEvent]:
         if not may_be_live:
             return
         time.sleep(period_seconds)
+
+
+def make_durable(log: Path, disk: Disk) -> None:
+    """Sync what can be read now: a commit line can be read some milliseconds before its fsync is done.
+
+    Raises:
+        OSError: it cannot be made durable.
+    """
+    for path in segment_paths(log):
+        with contextlib.suppress(FileNotFoundError):  # it was sealed meanwhile, and so is durable in the other form
+            if path.suffix == ".ndjson":
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                try:
+                    disk.sync(descriptor)
+                finally:
+                    os.close(descriptor)
 
 
 class _Checkpoint(msgspec.Struct, frozen=True):
@@ -227,23 +258,12 @@ class Subscription:
         if self._lock is None:
             raise LogClosed("the subscription was closed, or opened by the process that this one was forked from")
         try:
-            self._make_read_events_durable()
+            make_durable(self._tail.log, self._disk)  # no checkpoint may be ahead of the log
             data = msgspec.json.encode(_Checkpoint(FORMAT, self.name, furthest), order="sorted")
             self._disk.replace_file(self._path, data + b"\n")
         except OSError as problem:
             raise LogWriteFailed(str(self._path), problem.strerror or str(problem)) from problem
         self._saved = furthest
-
-    def _make_read_events_durable(self) -> None:
-        """A commit line can be read some milliseconds before its fsync is done: no checkpoint may be ahead of it."""
-        for path in segment_paths(self._tail.log):
-            with contextlib.suppress(FileNotFoundError):  # it was sealed meanwhile, and so is durable in the other form
-                if path.suffix == ".ndjson":
-                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                    try:
-                        self._disk.sync(descriptor)
-                    finally:
-                        os.close(descriptor)
 
     def _take_lock(self, run: Path) -> int:
         try:

@@ -23,6 +23,7 @@ from eventflow.log.layout import is_locked, writer_folders
 from eventflow.sources import Sources, SystemSources
 
 DEFAULT_STORE = ".eventflow"
+_NAME_TRIES = 20
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,13 +87,16 @@ def create_run(
     Raises:
         UsageError: the store cannot be made or written.
     """
-    sources = sources or SystemSources()
+    sources, disk = sources or SystemSources(), disk or Disk()
     created = datetime.fromtimestamp(sources.time_ns() / 1e9, UTC)
-    run = f"{created:%Y%m%d-%H%M%S}-{sources.name_suffix()[:4]}"
-    folder = RunFolder(store / run)
-    disk = disk or Disk()
+    try:
+        _make_store(store, disk)
+        folder = _make_folder(store, f"{created:%Y%m%d-%H%M%S}", sources, disk)
+        disk.create_folder(folder.log)
+    except OSError as problem:
+        raise _cannot_write(store, problem) from problem
     info = RunInfo(
-        run=run,
+        run=folder.run,
         stage=stage,
         created=created.isoformat(timespec="microseconds"),
         command=command,
@@ -100,15 +104,26 @@ def create_run(
         machine=machine or {},
     )
     try:
-        _make_store(store, disk)
-        disk.create_folder(folder.path)
-        disk.create_folder(folder.log)
         disk.replace_file(folder.path / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")
         disk.sync_folder(store)
     except OSError as problem:
-        reason = f"the store {name_of(str(store))} cannot be written ({problem.strerror or problem})"
-        raise UsageError(reason, "name another folder with --store or EVENTFLOW_STORE, or make room") from problem
+        raise _cannot_write(store, problem) from problem
     return folder
+
+
+def _cannot_write(store: Path, problem: OSError) -> UsageError:
+    reason = f"the store {name_of(str(store))} cannot be written ({problem.strerror or problem})"
+    return UsageError(reason, "name another folder with --store or EVENTFLOW_STORE, or make room")
+
+
+def _make_folder(store: Path, moment: str, sources: Sources, disk: Disk) -> RunFolder:
+    """A folder that nobody has: several runs may begin in one second."""
+    for _ in range(_NAME_TRIES):
+        folder = RunFolder(store / f"{moment}-{sources.name_suffix()[:4]}")
+        with contextlib.suppress(FileExistsError):
+            disk.create_folder(folder.path)
+            return folder
+    raise FileExistsError(None, "there is no name left for a run that begins in this second")
 
 
 def _make_store(store: Path, disk: Disk) -> None:

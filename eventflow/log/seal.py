@@ -171,6 +171,7 @@ def _remove_live(folder: Path, number: int, disk: Disk) -> None:
     """Remove the NDJSON of a segment whose sealed form is durable."""
     path = folder / segment_name(number)
     if path.exists() and (folder / sealed_name(number)).exists():
+        disk.sync_folder(folder)  # a sealing that was killed may have named the one and not synced its name
         disk.remove(path)
         disk.sync_folder(folder)
 

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["VIEWS", "Answer", "Column", "View", "connect", "query", "write_parquet"]
 
+_GONE = ("No files found", "Cannot open file", "No such file")
+_CONNECT_TRIES = 10
 _TIMESTAMPTZ = "TIMESTAMP WITH TIME ZONE"
 _EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?(\s*\([^()]*\))?\s", re.IGNORECASE)
 _PIVOT = re.compile(r"\s*(PIVOT|UNPIVOT|SELECT|FROM|WITH)\b", re.IGNORECASE)
@@ -176,7 +178,24 @@ class Answer:
         return self._relation.project(", ".join(casts))
 
 
+def _is_gone(problem: Exception) -> bool:
+    """Whether a file that was there is not any more: a segment that was sealed meanwhile."""
+    return ".ndjson" in str(problem) and any(sign in str(problem) for sign in _GONE)
+
+
 def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
+    import duckdb
+
+    for _ in range(_CONNECT_TRIES):
+        try:
+            return _connect_once(store, runs, writable)
+        except (duckdb.IOException, FileNotFoundError) as problem:
+            if not _is_gone(problem):
+                raise
+    raise UsageError("the runs are being sealed", "ask again when that is done")
+
+
+def _connect_once(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     folders = list_runs(store) if runs is None else _find_runs(store, runs)
@@ -232,6 +251,11 @@ def _telling_why() -> Iterator[None]:
 
     try:
         yield
+    except duckdb.IOException as problem:
+        if _is_gone(problem):
+            raise UsageError("the run was sealed while it was being asked", "ask again") from problem
+        reason = str(problem).partition("\n")[0]
+        raise UsageError(f"the query failed ({reason})", "look at the disk") from problem
     except duckdb.Error as problem:
         lines = re.split(r"\n\s*LINE \d+:", str(problem))[0].split("\n")
         reason = " ".join(line.strip() for line in lines if line.strip())
