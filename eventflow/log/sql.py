@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VIEWS", "Answer", "Column", "View", "connect", "query", "write_parquet"]
 
-_GONE = ("No files found", "Cannot open file", "No such file")
+_GONE = ("No files found", "Cannot open file", "No such file", ".ndjson/**")
 _CONNECT_TRIES = 10
 _TIMESTAMPTZ = "TIMESTAMP WITH TIME ZONE"
 _EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?(\s*\([^()]*\))?\s", re.IGNORECASE)
@@ -189,7 +189,7 @@ def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) 
     for _ in range(_CONNECT_TRIES):
         try:
             return _connect_once(store, runs, writable)
-        except (duckdb.IOException, FileNotFoundError) as problem:
+        except (duckdb.Error, FileNotFoundError) as problem:
             if not _is_gone(problem):
                 raise
     raise UsageError("the runs are being sealed", "ask again when that is done")
@@ -251,12 +251,9 @@ def _telling_why() -> Iterator[None]:
 
     try:
         yield
-    except duckdb.IOException as problem:
+    except duckdb.Error as problem:
         if _is_gone(problem):
             raise UsageError("the run was sealed while it was being asked", "ask again") from problem
-        reason = str(problem).partition("\n")[0]
-        raise UsageError(f"the query failed ({reason})", "look at the disk") from problem
-    except duckdb.Error as problem:
         lines = re.split(r"\n\s*LINE \d+:", str(problem))[0].split("\n")
         reason = " ".join(line.strip() for line in lines if line.strip())
         is_damage = any(sign in reason for sign in ("Malformed JSON", "CSV Error", "is not an event"))
