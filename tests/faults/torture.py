@@ -9,7 +9,11 @@ left behind. What was acknowledged is in a ledger outside of them. Then everythi
 (see `tests.scripted_log`), and the log is gone on with.
 
 What this proves is that a crash of a process loses nothing; the kernel's memory survives it. See the tests of power
-cuts for the rest.
+cuts for the rest, and T25: on a mounted LazyFS, a file system that keeps what was not synced to itself, it is told
+after each kill to forget that. Its configuration names the pipe for that, and perhaps one by which it says when it is
+done:
+
+    python tests/faults/torture.py --folder /mnt/lazyfs --forget /tmp/faults.fifo --forgotten /tmp/faults_done.fifo
 """
 
 import argparse
@@ -35,7 +39,30 @@ from tests.warm_process import Child, WarmProcess
 ROUNDS = 20
 ROUNDS_SEALING = 6
 SQL_EVERY = 10
+FORGETTING_SECONDS = 0.5
 _SUBSCRIPTION = "projection"
+
+
+class Forgetful:
+    """A mounted LazyFS, which forgets on demand what was not synced.
+
+    Args:
+        fifo: the pipe that it reads commands from.
+        done: the pipe to which it writes when a command is done; None: it is waited for a moment.
+    """
+
+    def __init__(self, fifo: Path, done: Path | None) -> None:
+        self._fifo, self._done = fifo, done
+
+    def forget(self) -> None:
+        """Everything that no fsync has made durable is gone."""
+        with self._fifo.open("w") as commands:
+            commands.write("lazyfs::clear-cache\n")
+        if self._done is None:
+            time.sleep(FORGETTING_SECONDS)
+        else:
+            with self._done.open() as answers:
+                answers.readline()
 
 
 class Report(msgspec.Struct):
@@ -118,12 +145,15 @@ class Followed:
 class Torment:
     """One run that is killed again and again, and grows."""
 
-    def __init__(self, run: RunFolder, warm: WarmProcess, choose: random.Random, report: Report) -> None:
+    def __init__(
+        self, run: RunFolder, warm: WarmProcess, choose: random.Random, report: Report, forgetful: Forgetful | None
+    ) -> None:
         self._run, self._warm, self._choose, self._report = run, warm, choose, report
+        self._forgetful = forgetful
         self._ledgers: dict[str, Ledger] = {}
         self._followed = Followed(run)
         self._reader: Child | None = None
-        self._is_sealing = choose.random() < 0.25
+        self._is_sealing = choose.random() < 0.25 and forgetful is None
 
     def play(self, kills: int) -> None:
         """Kill that many writers, or as many as one run takes."""
@@ -144,7 +174,7 @@ class Torment:
         ledger, work = self._pick_writer()
         self._tear(ledger)
         torn_bytes = self._torn_bytes(ledger)
-        if self._reader is None and choose.random() < 0.5:
+        if self._reader is None and choose.random() < 0.5 and self._forgetful is None:
             self._reader = self._warm.start(
                 killed.subscribe, run=str(self._run.path), name=_SUBSCRIPTION, seed=choose.getrandbits(32)
             )
@@ -191,6 +221,8 @@ class Torment:
     def _kill_writer(self, writer: Child, ledger: Ledger, torn_bytes: int) -> None:
         told = writer.killed()
         assert writer.wait() == -9, told
+        if self._forgetful:
+            self._forgetful.forget()
         self._report.kills += 1
         known = ledger.acknowledged
         ledger.enter(told)
@@ -208,7 +240,9 @@ class Torment:
         self._report.others += 1
 
 
-def torture(store: Path, kills: int, seed: int, seconds: float = float("inf")) -> Report:
+def torture(
+    store: Path, kills: int, seed: int, seconds: float = float("inf"), forgetful: Forgetful | None = None
+) -> Report:
     """Kill writers until there were so many kills, in one run after the other.
 
     Args:
@@ -216,6 +250,8 @@ def torture(store: Path, kills: int, seed: int, seconds: float = float("inf")) -
         kills: how many.
         seed: from which everything follows that this program chooses.
         seconds: stop after the run in which this time is over.
+        forgetful: the file system that the store is on, if it is to forget after each kill. Nobody reads or seals then:
+            who reads what is not synced yet would miss it.
 
     Raises:
         AssertionError: something that must hold does not. The runs are still there to be looked at.
@@ -224,7 +260,8 @@ def torture(store: Path, kills: int, seed: int, seconds: float = float("inf")) -
     choose = random.Random(seed)
     with WarmProcess("tests.faults.killed") as warm:
         while report.kills < kills and time.monotonic() - begun < seconds:
-            Torment(create_run(store, stage="serial"), warm, choose, report).play(kills - report.kills)
+            run = create_run(store, stage="serial")
+            Torment(run, warm, choose, report, forgetful).play(kills - report.kills)
             report.seconds = time.monotonic() - begun
     return report
 
@@ -234,11 +271,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--kills", type=int, default=1_000, help="how many writers are killed")
     parser.add_argument("--seed", type=int, default=None, help="from which it follows when and what; else a new one")
+    parser.add_argument("--folder", type=Path, help="where the runs are made; default: the temporary folder")
+    parser.add_argument("--forget", type=Path, metavar="FIFO", help="T25: the pipe of the LazyFS that the folder is on")
+    parser.add_argument("--forgotten", type=Path, metavar="FIFO", help="the pipe by which it says that it has done so")
     given = parser.parse_args()
     seed = random.SystemRandom().getrandbits(32) if given.seed is None else given.seed
     sys.stdout.write(f"seed {seed}\n")
-    folder = Path(tempfile.mkdtemp(prefix="eventflow-torture-"))
-    report = torture(folder, given.kills, seed)
+    folder = Path(tempfile.mkdtemp(prefix="eventflow-torture-", dir=given.folder))
+    forgetful = Forgetful(given.forget, given.forgotten) if given.forget else None
+    report = torture(folder, given.kills, seed, forgetful=forgetful)
     sys.stdout.write(f"{report}\n")
     shutil.rmtree(folder)
     sys.exit(report.lost != 0)
