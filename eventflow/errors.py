@@ -312,6 +312,68 @@ class ShortBody(RequestError):
     fix = "resume to fetch it again"
 
 
+class CertificateRejected(ConnectFailed):
+    """The server's certificate is not one to trust for this host: wrong name, out of date, or signed by nobody known."""
+
+    fix = "do not trust the server until its certificate is mended; a private authority goes into SSL_CERT_FILE"
+
+
+class ServerAbsent(RequestError, ConnectionError):
+    """The origin failed so often that it is left alone for a while (circuit breaker); nothing was sent."""
+
+    fix = "resume when the server is well"
+
+
+class DeadlinePassed(RequestError, TimeoutError):
+    """The request, or the run, took longer than it was given."""
+
+    fix = "resume to go on, or allow more with --deadline"
+
+
+class TooSlow(RequestError, TimeoutError):
+    """Bytes arrived, but fewer a second than the lowest rate that is put up with."""
+
+    fix = "resume to try again, or lower --min-rate"
+
+
+class BodyTooLarge(RequestError):
+    """The body is, or would be, larger than the limit."""
+
+    fix = "raise --max-size if you want it"
+
+
+class HeadTooLarge(BadResponse):
+    """Status line and headers, or their number, are over the limit; or interim responses do not end."""
+
+
+class TooManyRedirects(BadResponse):
+    """One redirect after the other, more than the limit, or in a circle."""
+
+
+class BadRedirect(BadResponse):
+    """A redirect that is not followed: to another scheme, from https to http, or to something that is no URL."""
+
+    fix = "open the URL in a browser and see where it leads"
+
+
+class BadEncoding(BadResponse):
+    """The body is not in the encoding that Content-Encoding names, ends early in it, or the encoding is not known."""
+
+    fix = "fetch it without --decode, which keeps the bytes as they are sent"
+
+
+class ExpandsTooMuch(BadResponse):
+    """The body decodes to far more bytes than were sent: a decompression bomb."""
+
+    fix = "fetch it without --decode, which keeps the bytes as they are sent"
+
+
+class RobotsDisallow(RequestError):
+    """The origin's robots.txt asks not to fetch it, and --robots was given."""
+
+    fix = "leave it, or fetch without --robots"
+
+
 class ChecksumMismatch(RequestError):
     """The bytes do not have the SHA-256 that the list gives."""
 

@@ -1,0 +1,1 @@
+"""HTTP: one exchange, well done. A transport for trio with the rules of downloading that are pure functions."""
