@@ -313,7 +313,7 @@ class ShortBody(RequestError):
 
 
 class CertificateRejected(ConnectFailed):
-    """The server's certificate is not one to trust for this host: wrong name, out of date, or signed by nobody known."""
+    """The server's certificate is not to be trusted for this host: wrong name, out of date, or signed by nobody known."""
 
     fix = "do not trust the server until its certificate is mended; a private authority goes into SSL_CERT_FILE"
 

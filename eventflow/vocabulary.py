@@ -110,8 +110,22 @@ class RequestFailed(Payload, frozen=True, kw_only=True):
     seconds: float
 
 
+class RequestDelayed(Payload, frozen=True, kw_only=True):
+    """The request will be tried again after `seconds`.
+
+    Or its first try has to wait for the sake of the origin.
+    """
+
+    TYPE: ClassVar[str] = "request.delayed"
+    seconds: float
+    reason: str
+
+
 class RequestCancelled(Payload, frozen=True, kw_only=True):
-    """The request was in flight when the run was interrupted. No temporary file of it is left."""
+    """The request was in flight when the run was interrupted.
+
+    No temporary file of it is left but the one that `part.kept` names.
+    """
 
     TYPE: ClassVar[str] = "request.cancelled"
     seconds: float
@@ -127,6 +141,49 @@ class AttemptStarted(Payload, frozen=True, kw_only=True):
     resend_count: int = 0
 
 
+class ConnectionOpened(Payload, frozen=True, kw_only=True):
+    """A connection was made for the attempt. `address` is the one of all the addresses that answered first.
+
+    Times are those of the three steps, one after the other; 0 where there was nothing to do.
+    """
+
+    TYPE: ClassVar[str] = "connection.opened"
+    connection: str
+    address: str
+    port: int
+    dns_seconds: float
+    connect_seconds: float
+    tls_seconds: float
+    tls_version: str | None = None
+
+
+class ConnectionTaken(Payload, frozen=True, kw_only=True):
+    """The attempt took a kept connection. It links to the last event of the attempt that had it before.
+
+    `requests` is how many went over it before this one.
+    """
+
+    TYPE: ClassVar[str] = "connection.taken"
+    connection: str
+    requests: int
+    idle_seconds: float
+
+
+class AttemptSent(Payload, frozen=True, kw_only=True):
+    """The request is sent; now the server has its turn. `seconds` since the attempt started."""
+
+    TYPE: ClassVar[str] = "attempt.sent"
+    seconds: float
+    range_start: int | None = None
+
+
+class AttemptAnswering(Payload, frozen=True, kw_only=True):
+    """The first byte of the response has arrived, the end of its headers has not. `seconds` since the attempt started."""
+
+    TYPE: ClassVar[str] = "attempt.answering"
+    seconds: float
+
+
 class AttemptResponse(Payload, frozen=True, kw_only=True):
     """Status and headers have arrived. `seconds` since the attempt started."""
 
@@ -139,6 +196,46 @@ class AttemptResponse(Payload, frozen=True, kw_only=True):
     content_encoding: str | None = None
     etag: str | None = None
     last_modified: str | None = None
+    first_byte_seconds: float | None = None
+
+
+class AttemptProgressed(Payload, frozen=True, kw_only=True):
+    """More of the body has arrived: `bytes` of it so far in this attempt. At most once a second for each request."""
+
+    TYPE: ClassVar[str] = "attempt.progressed"
+    bytes: int
+    seconds: float
+
+
+class AttemptRedirected(Payload, frozen=True, kw_only=True):
+    """The response sends the request on to another URL (redacted); the next attempt goes there."""
+
+    TYPE: ClassVar[str] = "attempt.redirected"
+    status: int
+    url: str
+
+
+class PartKept(Payload, frozen=True, kw_only=True):
+    """What is there of the file, for the next attempt or a resume to go on from by Range.
+
+    Args:
+        name: the temporary file, relative to the output folder.
+        bytes: how many bytes of it count; whatever is behind them does not.
+        sha256: of those bytes, so that nothing is ever added to a part that is not what it was.
+        url: where they came from (redacted).
+        etag, last_modified, date: the validators that the response had.
+        length: how long the whole is, where the response said so.
+    """
+
+    TYPE: ClassVar[str] = "part.kept"
+    name: str
+    bytes: int
+    sha256: str
+    url: str
+    etag: str | None = None
+    last_modified: str | None = None
+    date: str | None = None
+    length: int | None = None
 
 
 class AttemptBody(Payload, frozen=True, kw_only=True):
@@ -168,13 +265,17 @@ class AttemptFailed(Payload, frozen=True, kw_only=True):
 
 
 class FileVerified(Payload, frozen=True, kw_only=True):
-    """The bytes are what they should be. `checks` says against what: `size` (Content-Length), `sha256` (the list's)."""
+    """The bytes are what they should be. `checks` says against what: `size` (Content-Length), `sha256` (the list's).
+
+    `decoded` names the Content-Encoding that was taken off before the bytes were counted; None: they are as sent.
+    """
 
     TYPE: ClassVar[str] = "file.verified"
     bytes: int
     sha256: str
     seconds: float
     checks: tuple[Literal["size", "sha256"], ...] = ()
+    decoded: str | None = None
 
 
 class FileStored(Payload, frozen=True, kw_only=True):
@@ -184,6 +285,34 @@ class FileStored(Payload, frozen=True, kw_only=True):
     name: str
     bytes: int
     seconds: float
+
+
+class LimitChanged(Payload, frozen=True, kw_only=True):
+    """How many requests may be in flight to an origin at once has changed. In the stream of the origin.
+
+    At most a few a second for each origin. `latency_seconds` is the median of what was measured.
+    """
+
+    TYPE: ClassVar[str] = "limit.changed"
+    origin: str
+    limit: int
+    in_flight: int
+    latency_seconds: float = 0.0
+
+
+class BreakerOpened(Payload, frozen=True, kw_only=True):
+    """The origin fails so often that it is left alone for `seconds`. In the stream of the origin."""
+
+    TYPE: ClassVar[str] = "breaker.opened"
+    origin: str
+    seconds: float
+
+
+class BreakerClosed(Payload, frozen=True, kw_only=True):
+    """The origin answers again. In the stream of the origin."""
+
+    TYPE: ClassVar[str] = "breaker.closed"
+    origin: str
 
 
 class ProcessStarted(Payload, frozen=True, kw_only=True):
