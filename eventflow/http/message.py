@@ -1,0 +1,241 @@
+"""Messages of HTTP/1.1: the bytes of a request, and the reader that turns bytes of a connection into a response.
+
+The grammar is llhttp's (httptools), strict; what it leaves open is decided here, always for refusing: the server is a
+stranger, and a response that two readers could read in two ways is not to be stored.
+
+Invariants:
+    however the bytes of a response are split into reads, the result is the same;
+    memory is bounded by the limits and by what one `feed` was given;
+    a byte that comes after the end of a response makes the connection one that is not used again.
+"""
+
+from enum import IntEnum
+from typing import Protocol
+
+import httptools
+import msgspec
+
+from eventflow.errors import BadResponse, HeadTooLarge, RequestError, ShortBody
+
+HEAD_BYTES_MAX = 64 << 10
+HEADERS_MAX = 128
+INTERIM_MAX = 16
+_MESSAGE_MAX = 120
+_NO_BODY = frozenset((204, 304))
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Status line and headers of a response. Names are lower-case; repeated ones are joined by `, ` (RFC 9110 §5.3).
+
+    `length` is Content-Length where it delimits the body, None where something else does.
+    """
+
+    status: int
+    version: str
+    headers: dict[str, str]
+    raw: list[tuple[bytes, bytes]]
+    length: int | None
+
+
+class Receiver(Protocol):
+    """Who gets a response, piece by piece. What it raises ends the exchange."""
+
+    def on_head(self, head: Head) -> None:
+        """The final response's head."""
+        ...
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body, without its transfer coding. Called while one `feed` goes on, so it must not wait."""
+        ...
+
+
+class Framing(IntEnum):
+    """What says where the body ends (RFC 9112 §6.3)."""
+
+    NONE = 0
+    LENGTH = 1
+    CHUNKED = 2
+    CLOSE = 3
+
+
+def request_bytes(target: str, host: str, headers: bytes) -> bytes:
+    """A GET request. `headers` are whole lines that end in CRLF, and neither target nor host holds a control."""
+    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\n".encode("ascii") + headers + b"\r\n"
+
+
+class ResponseReader:
+    """Reads the responses of one connection, one after the other: `begin`, then `feed` until `is_complete`."""
+
+    def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, headers_max: int = HEADERS_MAX) -> None:
+        self._head_bytes_max, self._headers_max = head_bytes_max, headers_max
+        self._parser: httptools.HttpResponseParser | None = None
+        self._receiver: Receiver
+        self.is_complete = True
+        self.has_surplus = False
+        self.begin_none()
+
+    def begin_none(self) -> None:
+        """Forget what was read, for a new response."""
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_bytes = 0
+        self._interims = 0
+        self._is_interim = False
+        self.head: Head | None = None
+        self.framing = Framing.NONE
+        self.keeps_alive = False
+        self.received = 0  # bytes of the body so far
+
+    def begin(self, receiver: Receiver, url: str) -> None:
+        """The next response is for `receiver`; errors name the redacted `url`."""
+        self._receiver, self._url = receiver, url
+        if self._parser is None:
+            self._parser = httptools.HttpResponseParser(self)
+        self.begin_none()
+        self.is_complete = self.has_surplus = False
+
+    def feed(self, data: bytes) -> None:
+        """Take what was read from the connection.
+
+        Raises:
+            BadResponse, HeadTooLarge: it is no response. Drop the connection.
+            Exception: whatever the receiver raised.
+        """
+        if self.head is None:
+            self._head_bytes += len(data)
+            # A body that came in the same read as its head may be larger, the head may not.
+            if self._head_bytes > self._head_bytes_max + len(data):
+                raise HeadTooLarge(self._url, f"the headers are larger than {self._head_bytes_max >> 10} KiB")
+        assert self._parser is not None
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            raise BadResponse(self._url, "the server wants to speak another protocol (101)") from None
+        except httptools.HttpParserCallbackError as problem:
+            raise (problem.__context__ or problem) from None
+        except httptools.HttpParserError as problem:
+            if not self.is_complete:
+                raise BadResponse(self._url, f"not a valid HTTP response ({problem})"[:_MESSAGE_MAX]) from None
+            self.has_surplus = True
+
+    def take_over(self) -> int:
+        """The bytes that are left of a body with a length; whoever calls this reads them without this reader."""
+        assert self.head is not None
+        assert self.head.length is not None
+        self._parser = None
+        self.is_complete = True
+        return self.head.length - self.received
+
+    def end(self) -> None:
+        """The connection has ended.
+
+        Raises:
+            ShortBody, BadResponse: the response has not.
+        """
+        self.keeps_alive = False
+        if self.is_complete:
+            return
+        if self.head is None:
+            raise BadResponse(self._url, "the connection closed in the middle of the headers")
+        if self.framing is not Framing.CLOSE:
+            raise ShortBody(self._url, "the connection closed before the whole body had arrived")
+        self.is_complete = True
+
+    # What follows is called by the parser.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, or one trailer: those are dropped (RFC 9110 §6.5.1 lets a client)."""
+        if self.head is not None:
+            self._count_trailer(name, value)
+            return
+        headers = self._headers
+        if len(headers) >= self._headers_max:
+            raise HeadTooLarge(self._url, f"there are more than {self._headers_max} headers")
+        headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Every header of a response, interim or final, is there."""
+        assert self._parser is not None
+        if self.is_complete:
+            self.has_surplus = True
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._count_interim(status)
+            return
+        head = self._make_head(status)
+        self.keeps_alive = self._parser.should_keep_alive() and self.framing is not Framing.CLOSE
+        self.head = head
+        self._receiver.on_head(head)
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body."""
+        if self.is_complete:
+            self.has_surplus = True
+            return
+        self.received += len(piece)
+        self._receiver.on_body(piece)
+
+    def on_message_complete(self) -> None:
+        """The end of a response."""
+        if self._is_interim:
+            self._is_interim = False
+            self._headers = []
+        elif self.is_complete:
+            self.has_surplus = True
+        else:
+            self.is_complete = True
+
+    def on_message_begin(self) -> None:
+        """The beginning of a response."""
+        if self.is_complete:
+            self.has_surplus = True
+
+    def _count_interim(self, status: int) -> None:
+        if status < 100 or status == 101:
+            raise BadResponse(self._url, f"the status {status} makes no sense here")
+        self._interims += 1
+        self._is_interim = True
+        if self._interims > INTERIM_MAX:
+            raise HeadTooLarge(self._url, f"more than {INTERIM_MAX} interim responses came before the final one")
+
+    def _count_trailer(self, name: bytes, value: bytes) -> None:
+        self._head_bytes += len(name) + len(value)
+        if self._head_bytes > 2 * self._head_bytes_max:
+            raise HeadTooLarge(self._url, "the trailers do not end")
+
+    def _make_head(self, status: int) -> Head:
+        headers: dict[str, str] = {}
+        size = 0
+        for name, value in self._headers:
+            size += len(name) + len(value)
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        if size > self._head_bytes_max:
+            raise HeadTooLarge(self._url, f"the headers are larger than {self._head_bytes_max >> 10} KiB")
+        if status > 599:
+            raise self._bad(f"the status {status} is not one of HTTP")
+        assert self._parser is not None
+        version = self._parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise self._bad(f"the version HTTP/{version} is not one that this client speaks")
+        return Head(status, version, headers, self._headers, self._frame(status, headers))
+
+    def _frame(self, status: int, headers: dict[str, str]) -> int | None:
+        """What delimits the body (RFC 9112 §6.3). The parser has refused two lengths, and a length beside a coding."""
+        coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+        if status in _NO_BODY:
+            self.framing = Framing.NONE
+            return None
+        if coding is not None:
+            if coding.strip().lower() != "chunked":
+                raise self._bad(f"its Transfer-Encoding is not chunked ({coding[:40]})")
+            self.framing = Framing.CHUNKED
+            return None
+        if length is not None:
+            self.framing = Framing.LENGTH
+            return int(length)
+        self.framing = Framing.CLOSE
+        return None
+
+    def _bad(self, what: str) -> RequestError:
+        return BadResponse(self._url, f"not a valid HTTP response: {what}")
