@@ -313,9 +313,15 @@ class ShortBody(RequestError):
 
 
 class CertificateRejected(ConnectFailed):
-    """The server's certificate is not to be trusted for this host: wrong name, out of date, or signed by nobody known."""
+    """The server's certificate is not to be trusted for this host: wrong name, out of date, or of an unknown issuer."""
 
     fix = "do not trust the server until its certificate is mended; a private authority goes into SSL_CERT_FILE"
+
+
+class PartOutdated(RequestError):
+    """The server has no more of the entity that a part was begun with, so the file is fetched from its beginning."""
+
+    fix = "nothing: it is fetched again at once"
 
 
 class ServerAbsent(RequestError, ConnectionError):

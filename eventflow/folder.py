@@ -11,6 +11,7 @@ Invariants:
 """
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
@@ -62,6 +63,20 @@ class FolderDisk(Disk):
     def sync_open_folder(self, folder: int) -> None:
         """Return when the folder's entries survive a power cut."""
         os.fsync(folder)
+
+    def create_unnamed(self, folder: int) -> int:
+        """A descriptor to write a file with that has no name yet, on the disk of a folder (Linux)."""
+        return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666, dir_fd=folder)
+
+    def link_in(self, descriptor: int, folder: int, name: str) -> None:
+        """Give an unnamed file a name in a folder. FileExistsError if something has it."""
+        os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=folder, follow_symlinks=True)
+
+    def sync_file_system(self, folder: int) -> None:
+        """Return when everything on the disk of an open folder is durable; OSError if something since then is not."""
+        if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
+            number = ctypes.get_errno() or errno.EIO
+            raise OSError(number, os.strerror(number))
 
 
 class Folder:
@@ -116,6 +131,51 @@ class Folder:
             self.leave(directory)
             raise
         return Part(self, tuple(parents), last, directory, temporary, descriptor)
+
+    def takes_unnamed(self) -> bool:
+        """Whether the disk knows files without a name; not all do (NFS)."""
+        try:
+            descriptor = self.disk.create_unnamed(self._descriptor)
+        except (OSError, AttributeError):
+            return False
+        self.disk.close(descriptor)
+        return Path("/proc/self/fd").is_dir()
+
+    def write_unnamed(self, body: bytes) -> int:
+        """A file without a name that holds `body`: its descriptor, for `name_unnamed`."""
+        descriptor = self.disk.create_unnamed(self._descriptor)
+        try:
+            self.disk.write_all(descriptor, body)
+        except BaseException:
+            self.disk.close(descriptor)
+            raise
+        return descriptor
+
+    def name_unnamed(self, descriptor: int, name: str, tag: str) -> None:
+        """Give a file its final name, relative to this folder; what had it is replaced. Durable after `sync_names`."""
+        *parents, last = name.split("/")
+        directory = self._enter(parents)
+        try:
+            try:
+                self.disk.link_in(descriptor, directory, last)
+            except FileExistsError:
+                temporary = f"..{tag}.{self._suffix()}{PART_SUFFIX}"
+                self.disk.link_in(descriptor, directory, temporary)
+                self.disk.rename_in(directory, temporary, last)
+        finally:
+            self.leave(directory)
+
+    def sync_names(self, parents: tuple[str, ...]) -> None:
+        """Return when the names in a folder below this one survive a power cut."""
+        directory = self._enter(parents)
+        try:
+            self.make_durable(parents, directory)
+        finally:
+            self.leave(directory)
+
+    def sync_file_system(self) -> None:
+        """Return when every byte on this folder's disk survives a power cut."""
+        self.disk.sync_file_system(self._descriptor)
 
     def has(self, name: str, size: int) -> bool:
         """Whether there is a regular file of that name and size in bytes. Never raises."""

@@ -178,14 +178,17 @@ class AttemptSent(Payload, frozen=True, kw_only=True):
 
 
 class AttemptAnswering(Payload, frozen=True, kw_only=True):
-    """The first byte of the response has arrived, the end of its headers has not. `seconds` since the attempt started."""
+    """The response has begun and its headers have not ended. `seconds` since the attempt started."""
 
     TYPE: ClassVar[str] = "attempt.answering"
     seconds: float
 
 
 class AttemptResponse(Payload, frozen=True, kw_only=True):
-    """Status and headers have arrived. `seconds` since the attempt started."""
+    """Status and headers have arrived. `seconds` since the attempt started.
+
+    `suggested_name` is what Content-Disposition calls the file, made safe; files are named by the list all the same.
+    """
 
     TYPE: ClassVar[str] = "attempt.response"
     status: int
@@ -197,6 +200,7 @@ class AttemptResponse(Payload, frozen=True, kw_only=True):
     etag: str | None = None
     last_modified: str | None = None
     first_byte_seconds: float | None = None
+    suggested_name: str | None = None
 
 
 class AttemptProgressed(Payload, frozen=True, kw_only=True):
@@ -236,6 +240,13 @@ class PartKept(Payload, frozen=True, kw_only=True):
     last_modified: str | None = None
     date: str | None = None
     length: int | None = None
+
+
+class PartDropped(Payload, frozen=True, kw_only=True):
+    """The temporary file of an earlier attempt is of no use, and is gone: the next attempt begins at the beginning."""
+
+    TYPE: ClassVar[str] = "part.dropped"
+    reason: str
 
 
 class AttemptBody(Payload, frozen=True, kw_only=True):

@@ -88,5 +88,5 @@ async def exchange(connection: Connection, request: bytes, body: Body, url: str)
             received = True
     except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
         kind = ConnectionLost if received else Unanswered
-        raise kind(url, f"the connection broke ({problem or 'closed'})"[:200]) from None
+        raise kind(url, f"the connection broke ({str(problem) or 'closed'})"[:200]) from None
     return reader.keeps_alive and not reader.has_surplus

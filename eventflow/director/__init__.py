@@ -1,0 +1,1 @@
+"""The director: a loop of trio that turns events into next actions."""
