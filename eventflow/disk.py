@@ -74,7 +74,7 @@ class Disk:
         """Give a lock back and keep the descriptor. Nothing happens if it is not held."""
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`, normally in one system call."""
         written = os.write(descriptor, data)
         while written < len(data):

@@ -11,7 +11,6 @@ Invariants:
 """
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
@@ -19,64 +18,20 @@ import re
 import stat
 import threading
 import weakref
+from collections.abc import Container
 from enum import Enum
 from pathlib import Path
 from typing import Self
 
-from eventflow.disk import Disk
 from eventflow.errors import UsageError, name_of
+from eventflow.folder_disk import FolderDisk
 from eventflow.naming import NAME_BYTES_MAX, PART_SUFFIX
 from eventflow.sources import Sources, SystemSources
 
 _DURABLE_FOLDERS_MAX = 4096
+_READ_BYTES = 1 << 20
 _CREATE_TRIES = 10
 _TAG = re.compile(r"[A-Za-z0-9-]{0,64}")
-
-
-class FolderDisk(Disk):
-    """The real disk, with calls that are relative to an open folder: nothing can be put in their way by moving folders.
-
-    Every method raises OSError as the operating system does. A test hands in one that fails.
-    """
-
-    def open_folder(self, folder: int | None, name: str) -> int:
-        """A descriptor of a folder in a folder. OSError with ELOOP or ENOTDIR if it is a symbolic link."""
-        return os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-
-    def make_folder(self, folder: int, name: str) -> None:
-        """Make a folder in a folder."""
-        os.mkdir(name, dir_fd=folder)
-
-    def create_in(self, folder: int, name: str) -> int:
-        """A descriptor to write a new file with; its permissions are what the umask leaves. FileExistsError if any."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(name, flags, 0o666, dir_fd=folder)
-
-    def rename_in(self, folder: int, old: str, new: str) -> None:
-        """Give a file of the folder another name, in one step; a file or link of that name is gone."""
-        os.replace(old, new, src_dir_fd=folder, dst_dir_fd=folder)
-
-    def remove_in(self, folder: int, name: str) -> None:
-        """Remove a file of the folder."""
-        os.unlink(name, dir_fd=folder)
-
-    def sync_open_folder(self, folder: int) -> None:
-        """Return when the folder's entries survive a power cut."""
-        os.fsync(folder)
-
-    def create_unnamed(self, folder: int) -> int:
-        """A descriptor to write a file with that has no name yet, on the disk of a folder (Linux)."""
-        return os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o666, dir_fd=folder)
-
-    def link_in(self, descriptor: int, folder: int, name: str) -> None:
-        """Give an unnamed file a name in a folder. FileExistsError if something has it."""
-        os.link(f"/proc/self/fd/{descriptor}", name, dst_dir_fd=folder, follow_symlinks=True)
-
-    def sync_file_system(self, folder: int) -> None:
-        """Return when everything on the disk of an open folder is durable; OSError if something since then is not."""
-        if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
-            number = ctypes.get_errno() or errno.EIO
-            raise OSError(number, os.strerror(number))
 
 
 class Folder:
@@ -132,6 +87,30 @@ class Folder:
             raise
         return Part(self, tuple(parents), last, directory, temporary, descriptor)
 
+    def reopen(self, name: str, temporary: str) -> "Part":
+        """The part of the file `name` that an earlier attempt kept under `temporary`; see `Part.matches`.
+
+        Raises:
+            OSError: it is not there, or not a regular file beside its final name.
+        """
+        *parents, last = name.split("/")
+        *beside, part = temporary.split("/")
+        if beside != parents or not part.endswith(PART_SUFFIX) or "\0" in part:
+            raise OSError(errno.EINVAL, "not the temporary file of that name")
+        directory = self._enter(parents)
+        descriptor = -1
+        try:
+            descriptor = self.disk.open_in(directory, part)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise OSError(errno.EINVAL, "not a regular file of its own")
+            return Part(self, tuple(parents), last, directory, part, descriptor)
+        except BaseException:
+            if descriptor >= 0:
+                self.disk.close(descriptor)
+            self.leave(directory)
+            raise
+
     def takes_unnamed(self) -> bool:
         """Whether the disk knows files without a name; not all do (NFS)."""
         try:
@@ -185,15 +164,18 @@ class Folder:
             return False
         return stat.S_ISREG(status.st_mode) and status.st_size == size
 
-    def sweep(self, tag: str) -> int:
+    def sweep(self, tag: str, keep: Container[str] = ()) -> int:
         """Remove the temporary files that a killed process left with this tag, here and below; gives their number.
 
-        Only for a tag that nobody writes with now. What must not be read or removed is left where it is.
+        Only for a tag that nobody writes with now. What must not be read or removed is left where it is, and so are the
+        parts named in `keep`, relative to this folder.
         """
         pattern = re.compile(rf"\..*\.{re.escape(tag)}\.[0-9a-f]{{8}}{re.escape(PART_SUFFIX)}", re.DOTALL)
         count = 0
         for folder, _, names in os.walk(self.path, followlinks=False):
             for name in filter(pattern.fullmatch, names):
+                if os.path.relpath(f"{folder}/{name}", self.path) in keep:
+                    continue
                 with contextlib.suppress(OSError):
                     Path(folder, name).unlink()
                     count += 1
@@ -288,18 +270,59 @@ class Part:
         Raises:
             OSError: it could not be written, or the part is not open any more; what is left to do is `discard`.
         """
+        self.put(chunk)
+        self.absorb(chunk)
+
+    def put(self, chunk: bytes | memoryview) -> None:
+        """`write` without the digest, which `absorb` takes, in another thread if need be, in the same order."""
         with self._lock:
             if self._state is not _State.OPEN:
                 raise OSError(errno.EBADF, "the temporary file is not open any more")
             self._state = _State.BROKEN
             self._disk.write_all(self._descriptor, chunk)
-            self._digest.update(chunk)
             self.bytes += len(chunk)
             self._state = _State.OPEN
+
+    def absorb(self, chunk: bytes | memoryview) -> None:
+        """Add to the digest what `put` wrote, or will write."""
+        self._digest.update(chunk)
 
     def sha256(self) -> str:
         """The SHA-256 of what was written so far, 64 lower-case hex digits."""
         return self._digest.hexdigest()
+
+    @property
+    def temporary(self) -> str:
+        """The temporary file's name, relative to the output folder."""
+        return "/".join((*self.parents, self._temporary))
+
+    def matches(self, size: int, sha256: str) -> bool:
+        """Whether the file, just opened again, begins with `size` bytes of that digest; then it is cut behind them.
+
+        Raises:
+            OSError: it cannot be read or cut.
+        """
+        left = size
+        while left:
+            chunk = os.read(self._descriptor, min(left, _READ_BYTES))
+            if not chunk:
+                return False
+            self.absorb(chunk)
+            left -= len(chunk)
+        if self.sha256() != sha256:
+            return False
+        self._disk.truncate(self._descriptor, size)
+        self.bytes = size
+        return True
+
+    def keep(self) -> None:
+        """Close the temporary file and leave it where it is, for `Folder.reopen`."""
+        with self._lock:
+            if self._state in (_State.STORING, _State.CLOSED):
+                return
+            self._state = _State.CLOSED
+        self._temporary = ""
+        self.remove()
 
     def discard(self) -> None:
         """Close and remove the temporary file. Idempotent; too late, and without effect, once it is being stored."""

@@ -227,7 +227,7 @@ class PartKept(Payload, frozen=True, kw_only=True):
         bytes: how many bytes of it count; whatever is behind them does not.
         sha256: of those bytes, so that nothing is ever added to a part that is not what it was.
         url: where they came from (redacted).
-        etag, last_modified, date: the validators that the response had.
+        etag, last_modified, date, content_encoding: what the response said of itself.
         length: how long the whole is, where the response said so.
     """
 
@@ -239,6 +239,7 @@ class PartKept(Payload, frozen=True, kw_only=True):
     etag: str | None = None
     last_modified: str | None = None
     date: str | None = None
+    content_encoding: str | None = None
     length: int | None = None
 
 

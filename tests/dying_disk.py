@@ -42,7 +42,7 @@ class DyingDisk(Disk):
     def lock(self, path: Path) -> int:
         return self._call("lock", lambda: super(DyingDisk, self).lock(path))
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         if len(self.calls) == self._die_at and self._moment in TORN:
             size = {"1": 1, "half": len(data) // 2, "all but 1": len(data) - 1}[self._moment]
             super().write_all(descriptor, data[:size])

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from eventflow.folder import FolderDisk
+from eventflow.folder_disk import FolderDisk
 
 
 class FaultyDisk(FolderDisk):
@@ -42,7 +42,7 @@ class FaultyDisk(FolderDisk):
         super().make_folder(folder, name)
         self.unsafe_names.setdefault(_inode(folder), set()).add(name)
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         if "write_all" in self.failing:
             super().write_all(descriptor, data[: len(data) // 2])  # a full disk takes what it can
         self._call("write_all")

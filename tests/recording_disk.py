@@ -147,7 +147,7 @@ class ProcessDisk(Disk):
         self._call("release_lock")
         super().release_lock(descriptor)
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         part = bytes(data[: len(data) // 2])
         self._call("write_all", lambda: self._write(descriptor, part))
         self._write(descriptor, bytes(data))

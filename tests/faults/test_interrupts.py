@@ -91,7 +91,7 @@ class FullDisk(Disk):
     def __init__(self) -> None:
         self._left = 2
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         self._left -= 1
         if self._left < 0:
             super().write_all(descriptor, data[: len(data) // 2])

@@ -56,7 +56,7 @@ class FullDisk(Disk):
     def __init__(self) -> None:
         self.writes = 0
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         self.writes += 1
         if self.writes > 1:
             raise OSError(errno.ENOSPC, "No space left on device")

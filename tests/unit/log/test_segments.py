@@ -165,7 +165,7 @@ class FaultyDisk(Disk):
         elif call == "sync" and self.left < 0:
             self.synced_after_failure += 1
 
-    def write_all(self, descriptor: int, data: bytes | bytearray) -> None:
+    def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
         try:
             self._count("write_all")
         except OSError:
