@@ -19,7 +19,6 @@ Invariants:
     a name that is given passes `name_problem`, is what `safe_name` leaves as it is, and is in NFC.
 """
 
-import binascii
 import re
 from base64 import b64decode
 from collections.abc import Iterator, Mapping
@@ -159,7 +158,7 @@ def _plain(value: str) -> str:
 def _word(match: re.Match[str]) -> str:
     """RFC 2047 §2: one encoded word's text; as it is if it cannot be decoded."""
     charset, encoding, text = _WORD_CHARSETS.get(match[1].lower()), match[2].lower(), match[3]
-    if charset is None or not text.isascii():
+    if charset is None:
         return match[0]
     try:
         data = (
@@ -168,7 +167,7 @@ def _word(match: re.Match[str]) -> str:
             else decodestring(text, header=True)
         )
         return data.decode(charset)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return match[0]
 
 
@@ -184,7 +183,5 @@ def _unescaped(value: str, charset: str) -> str | None:
 
 def _usable(text: str) -> str | None:
     last = _SEPARATOR.split(text.replace(_ARABIC_LETTER_MARK, "_"))[-1].strip()
-    if last.strip(".") == "":
-        return None
     name = safe_name(normalize("NFC", last))
     return name if name.strip("_. ") else None

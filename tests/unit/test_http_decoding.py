@@ -86,6 +86,29 @@ def test_each_coding_gives_back_the_bytes(number: int, data: bytes) -> None:
         assert decode(name, *(body[place : place + 1] for place in range(len(body))), limits=ANY_SIZE) == data
 
 
+@pytest.mark.parametrize("number", range(len(STREAMS)))
+def test_the_end_of_a_piece_may_be_anywhere(number: int) -> None:
+    """A body that ends just after a full piece is whole: nothing stays inside the decoder, not even the end itself."""
+    name, encoder = STREAMS[number]
+    for more in (0, 1, 2, 20, 100, 242, 243, 244, 258, 500):
+        data = bytes(PIECE_BYTES_MAX + more)
+        assert decode(name, encoder(data)) == data
+
+
+@pytest.mark.parametrize("first", [b"\x00", b"\x01", b"\x08", b"\x98"])
+def test_raw_deflate_is_told_from_the_zlib_format(first: bytes) -> None:
+    """Each kind of stored block, of each length: only what is a zlib header in all three ways is taken for one."""
+    lookalikes = 0
+    for length in range(256):
+        block = first + length.to_bytes(2, "little") + (length ^ 0xFFFF).to_bytes(2, "little") + NOISE[:length]
+        body = block if first == b"\x01" else block + b"\x01\0\0\xff\xff"
+        if first == b"\x08" and int.from_bytes(body[:2]) % 31 == 0:
+            lookalikes += 1  # no encoder sets that bit of padding
+        else:
+            assert decode("deflate", body) == NOISE[:length]
+    assert lookalikes == (8 if first == b"\x08" else 0)
+
+
 @pytest.mark.parametrize(
     ("content_encoding", "codings"),
     [
