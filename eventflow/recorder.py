@@ -126,6 +126,7 @@ class Recorder:
         disk: the operating system, or a test's idea of it.
         batch_seconds_max: how long an event waits for company before it is written. None: until no more may wait or
             `flush` asks, so that the same calls make the same batches.
+        links: whether events link to what caused them; without, there are states and no chain.
 
     Raises:
         LogWriteFailed: the log could not be opened.
@@ -139,12 +140,14 @@ class Recorder:
         sources: Sources | None = None,
         disk: Disk | None = None,
         batch_seconds_max: float | None = BATCH_SECONDS_MAX,
+        links: bool = True,
     ) -> None:
         self.sources = sources or SystemSources()
         self.run = run
         self._writer = LogWriter(log, run, self.sources.name_suffix(), disk)
         self.writer = self._writer.writer
         self._batch_seconds_max = batch_seconds_max
+        self._links = links
         self._event_id, self._time_ns = self.sources.event_id, self.sources.time_ns
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
@@ -207,7 +210,7 @@ class Recorder:
                     span.span_id,
                     payload,
                     span.parent_span_id,
-                    (last, *causes) if last else tuple(causes),
+                    () if not self._links else (last, *causes) if last else tuple(causes),
                 )
             )
             if _NEWLINE in line:

@@ -18,6 +18,9 @@ from eventflow.progress import RequestState, Tally, request_number
 from eventflow.request import BadLine, Request
 from eventflow.storing import Folder
 from eventflow.stream import Handoff
+from eventflow.vocabulary import FileVerified, PartDropped, PartKept, decode_payload
+
+_PART_TYPES = frozenset((PartKept.TYPE, PartDropped.TYPE, FileVerified.TYPE))
 
 
 class Resumption:
@@ -48,6 +51,15 @@ class Resumption:
             standing = _standings(self._log, lambda name: name == stream).get(stream)
         return standing.handoff(stream) if standing else None
 
+    def part(self, stream: str) -> PartKept | None:
+        """What is left of a request's file, to go on from."""
+        standing = self._standings.get(stream)
+        return standing.part if standing else None
+
+    def parts(self) -> set[str]:
+        """The names of all the parts that can be gone on from, relative to the output folder."""
+        return {standing.part.name for standing in self._standings.values() if standing.part}
+
     def _is_wanted(self, stream: str) -> bool:
         return not self._is_completed(stream)
 
@@ -59,11 +71,13 @@ class Resumption:
 class _Standing:
     """The last event of a story, and its root span."""
 
-    __slots__ = ("last", "root", "version")
+    __slots__ = ("_part_version", "last", "part", "root", "version")
 
     def __init__(self) -> None:
         self.version, self.root = -1, ""
         self.last: Link | None = None
+        self.part: PartKept | None = None
+        self._part_version = -1
 
     def feed(self, event: StoredEvent) -> None:
         """Take an event of the story; the writers' logs come in any order, so the highest version wins."""
@@ -71,6 +85,9 @@ class _Standing:
             self.root = event.span_id
         if event.version > self.version:
             self.version, self.last = event.version, Link(event.id, event.trace_id, event.span_id)
+        if event.type in _PART_TYPES and event.version > self._part_version:
+            payload = decode_payload(event)
+            self._part_version, self.part = event.version, payload if isinstance(payload, PartKept) else None
 
     def handoff(self, stream: str) -> Handoff | None:
         if self.last is None:

@@ -10,11 +10,12 @@ Invariants:
     nothing is given once the run was asked to stop.
 """
 
+import os
 import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 
@@ -26,7 +27,7 @@ from eventflow.resume import Resumption
 from eventflow.storing import FileStore, Folder
 from eventflow.story import QueuedRequest, Story
 from eventflow.stream import Handoff
-from eventflow.vocabulary import RequestFailed, RequestQueued
+from eventflow.vocabulary import PartKept, RequestFailed, RequestQueued
 
 VERSION = "0.1.0"
 
@@ -44,6 +45,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             to fill in.
         timeout_s: how long to wait for a connection, or for the next bytes, in seconds.
         user_agent: the header of that name.
+
+    The others are for the director alone:
+        concurrency: how many requests to one origin are in flight at once; None: found while it runs.
+        in_flight_max: how many are in flight to all origins together.
+        retries: how often a request is tried again.
+        rate: how many requests a second to one origin; None: as many as it takes.
+        max_size: the largest body that is taken, in bytes; None: any.
+        min_rate: the fewest bytes a second, over `timeout_s`, that a body may come with; 0: any.
+        deadline_s: how long the run may take; request_deadline_s: and a request, from its start. In seconds.
+        decode: whether Content-Encoding is taken off before a body is stored.
+        robots: whether robots.txt is heeded.
     """
 
     stage: str
@@ -55,6 +67,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     program: tuple[str, ...] = ()
     timeout_s: float = 30.0
     user_agent: str = f"eventflow/{VERSION}"
+    concurrency: int | None = None
+    in_flight_max: int = 1024
+    retries: int = 4
+    rate: float | None = None
+    max_size: int | None = None
+    min_rate: int = 64
+    deadline_s: float | None = None
+    request_deadline_s: float | None = None
+    decode: bool = False
+    robots: bool = False
+
+    @property
+    def links(self) -> bool:
+        """Whether events link to what caused them. The director shows states and no chain."""
+        return self.stage != "director"
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments for `httpx.Client` and `httpx.AsyncClient`.
@@ -106,6 +133,10 @@ class Workplace:
         """Ask every worker of this process to stop: no new request, and no more of the bodies that are arriving."""
         self.signal_name = self.signal_name or signal_name
         self.cancelled.set()
+
+    def leave_now(self, number: int) -> NoReturn:
+        """End the process at once, without another word: the log can take it. `number` is the signal that asked."""
+        os._exit(128 + number)
 
     def abandon_in_flight(self) -> int:
         """End the stories of workers that did not stop in time, from outside; gives their number."""
@@ -164,9 +195,9 @@ class Work(Workplace):
         super().__init__(settings, recorder)
         self.span = span
         self.log = log
-        self._cause = cause
+        self.cause = cause
         self._items = iter(items)
-        self._resumption = resumption
+        self.resumption = resumption
         self._lock = threading.Lock()
 
     def next(self) -> QueuedRequest | None:
@@ -179,7 +210,7 @@ class Work(Workplace):
                 item = next(self._items, None)
                 if item is None:
                     return None
-                if self._resumption and self._resumption.is_done(item, self.folder):
+                if self.resumption and self.resumption.is_done(item, self.folder):
                     continue
                 queued = self._queue(item)
                 if queued:
@@ -194,6 +225,14 @@ class Work(Workplace):
         while queued := self.next():
             yield queued
 
+    def source(self) -> str | None:
+        """The path of the input if it is a file that another process can read too."""
+        return self.settings.source
+
+    def part(self, number: int) -> PartKept | None:
+        """What an earlier sitting of the run left of a request's file."""
+        return self.resumption.part(f"{REQUEST_PREFIX}{number}") if self.resumption else None
+
     def pack(self, queued: QueuedRequest) -> Delivery:
         """Hand a request over to another process."""
         return Delivery(queued.request, queued.root.handoff(), queued.queued_ns)
@@ -203,16 +242,16 @@ class Work(Workplace):
         if isinstance(item, Request):
             root.record(
                 RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256),
-                self._cause,
+                self.cause,
             )
             return QueuedRequest(item, root, self.recorder.sources.monotonic_ns())
-        root.record(RequestQueued(number=item.number, url=item.preview, name=""), self._cause)
+        root.record(RequestQueued(number=item.number, url=item.preview, name=""), self.cause)
         root.record(RequestFailed(error=type(item.error).__name__, message=str(item.error), seconds=0.0))
         return None
 
     def _root(self, number: int) -> Span:
         stream = f"{REQUEST_PREFIX}{number}"
-        handoff = self._resumption.handoff(stream) if self._resumption else None
+        handoff = self.resumption.handoff(stream) if self.resumption else None
         return self.recorder.adopt(handoff) if handoff else self.recorder.open_stream(stream)
 
 

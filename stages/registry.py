@@ -11,7 +11,10 @@ from eventflow.work import Work
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """A way to run the work. `workers` is the default number of requests that are carried out at once."""
+    """A way to run the work.
+
+    `workers` is the default number of requests that are carried out at once; for the director, of its processes.
+    """
 
     name: str
     summary: str
@@ -33,6 +36,8 @@ STAGES = {
         Stage("processes", "a pool of worker processes", _PROCESSES),
         Stage("subprocess", "threads, and an external program for each file", 16),
         Stage("loop", "one thread, an event loop", 32),
+        Stage("director", "events decide what is next; every state is seen", 1),
+        Stage("lineage", "the director, and every event says what caused it", 1),
     )
 }
 

@@ -142,7 +142,7 @@ class _Sitting:
     ) -> None:
         self._folder, self._settings, self._items = folder, settings, items
         self._resumption, self._watch, self._total = resumption, watch, total
-        self._recorder = Recorder(folder.log, folder.run)
+        self._recorder = Recorder(folder.log, folder.run, links=settings.links)
         self._clock = self._recorder.sources.monotonic_ns
         self._begun = self._clock()
         self._work: Work | None = None  # the work that a signal would interrupt
@@ -187,7 +187,7 @@ class _Sitting:
         cause = span.record(StageStarted(stage=settings.stage, workers=settings.workers))
         work = Work(settings, self._recorder, self._folder.log, span, cause, self._items, self._resumption)
         if self._resumption:
-            work.folder.sweep(self._folder.run)
+            work.folder.sweep(self._folder.run, keep=self._resumption.parts())
         return work
 
     def _run_stage(self, work: Work, interrupts: Interrupts) -> None:

@@ -32,13 +32,13 @@ _workplaces: list[Workplace] = []
 def begin_worker(settings: Settings, log: str, run: str) -> None:
     """The initializer of a worker process: opens its own log and gets ready to be interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    recorder = Recorder(Path(log), run)
+    recorder = Recorder(Path(log), run, links=settings.links)
     place = Workplace(settings, recorder)
     _workplaces.append(place)
     recorder.open_stream(f"process-{recorder.writer}").record(ProcessStarted(pid=os.getpid(), role="worker"))
     # Worker processes leave by os._exit, without atexit; this is what multiprocessing calls before it.
     multiprocessing.util.Finalize(None, _end_worker, args=(place,), exitpriority=10)
-    threading.Thread(target=_leave_with_parent, daemon=True, name="eventflow-parent").start()
+    leave_with_parent()
     Interrupts(lambda: _cancel(place), _busy.is_set).__enter__()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -79,7 +79,12 @@ def _end_worker(place: Workplace) -> None:
         place.recorder.close()
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
+    """From now on this process ends when the one that started it does, however that ends."""
+    threading.Thread(target=_wait_for_parent, daemon=True, name="eventflow-parent").start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         multiprocessing.connection.wait([parent.sentinel])

@@ -1,0 +1,479 @@
+"""One try of one request on the wire, told to the log state by state.
+
+Between the flight, which decides, and the HTTP client, which knows nothing of events.
+
+Invariants:
+    every attempt that was started ends as completed, redirected or failed, unless it is cancelled or the process dies;
+    what is left of a large body is kept only if the server gave a name to exactly that entity (a strong validator);
+    no header that could hold a secret is ever recorded.
+"""
+
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import msgspec
+import trio
+
+from eventflow.director.bodies import ArrivingBody, LargeBody
+from eventflow.director.means import Means
+from eventflow.errors import (
+    BadResponse,
+    BodyTooLarge,
+    DeadlinePassed,
+    PartOutdated,
+    RequestError,
+    TimedOut,
+    TooSlow,
+)
+from eventflow.event import Link
+from eventflow.folder import Part
+from eventflow.http.decoding import decoder
+from eventflow.http.disposition import suggested_name
+from eventflow.http.exchange import Unanswered, exchange
+from eventflow.http.message import Head
+from eventflow.http.pool import Connection
+from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Partial, Refuse, judge, range_headers
+from eventflow.http.url import split_url
+from eventflow.http.wire import Wire
+from eventflow.http_failures import status_failure
+from eventflow.recorder import Span
+from eventflow.vocabulary import (
+    AttemptAnswering,
+    AttemptBody,
+    AttemptCompleted,
+    AttemptProgressed,
+    AttemptResponse,
+    AttemptSent,
+    AttemptStarted,
+    ConnectionOpened,
+    ConnectionTaken,
+    PartDropped,
+    PartKept,
+)
+
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_DISCARDED_BYTES_MAX = 64 << 10
+_PROGRESS_NS = 1_000_000_000
+
+
+class _EnoughError(Exception):
+    """The rest of a body that nobody wants is not worth reading."""
+
+
+class Arrived(msgspec.Struct, frozen=True):
+    """The body is there: in memory, or in a part."""
+
+    body: bytes | None
+    part: Part | None
+    bytes: int
+    has_size: bool
+    is_resumed: bool
+    decoded: str | None
+
+
+class Redirected(msgspec.Struct, frozen=True):
+    """The answer leads elsewhere. `location` may hold secrets."""
+
+    status: int
+    location: str
+
+
+class Errand(msgspec.Struct, frozen=True):
+    """What one try is to do.
+
+    Attributes:
+        url: where to, secrets included.
+        shown: the redacted URL.
+        name: the final name of the file.
+        kept: what an earlier attempt left.
+        authorization: the header of that name, None for what the URL says.
+        deadline_ns: when it must have ended, by the monotonic clock.
+    """
+
+    url: str
+    shown: str
+    name: str
+    kept: PartKept | None
+    authorization: str | None
+    deadline_ns: int | None
+
+
+class Attempt:
+    """One try. Its methods that begin with `on_` are called by the exchange and by the body.
+
+    Args:
+        means: what all requests share.
+        root: the request's root span.
+        happened: records an event of this request and decides.
+        errand: what to do.
+    """
+
+    def __init__(self, means: Means, root: Span, happened: Callable[..., Link], errand: Errand) -> None:
+        self._means, self._happened, self._errand = means, happened, errand
+        self._shown, self._clock = errand.shown, means.clock
+        self.span = root.child()
+        self.destination, self._target = split_url(errand.url)
+        self._partial: Partial | None = None
+        self._resumed_part: Part | None = None
+        self._body: ArrivingBody | None = None
+        self._connection: Connection | None = None
+        self._dialling: trio.CancelScope | None = None
+        self.verdict: RequestError | None = None
+        self.failure: RequestError | None = None
+        self.head: Head | None = None
+        self._redirect: Redirected | None = None
+        self._discarded: int | None = None
+        self._is_whole = False
+        self._progress_ns = self._response_ns = 0
+        self._rate_ns = self._rate_bytes = 0
+        self._begun_ns = self.active_ns = self._clock()
+
+    async def carry_out(self, number: int, *causes: Link) -> Arrived | Redirected:
+        """Do it. `number` counts the request's attempts from 0.
+
+        Raises:
+            RequestError: it failed; `retry_after` and the like are in it.
+            OSError: the disk would not take the body.
+        """
+        origin = self.destination.origin
+        started = AttemptStarted(server_address=origin.host, server_port=origin.port, resend_count=number)
+        self._happened(self.span, started, *causes)
+        self._means.attempts.add(self)
+        try:
+            if self._errand.kept is not None:
+                await self._take_up_part(self._errand.kept)
+            await self._exchange()
+            return await self._judge_end()
+        except BaseException as problem:
+            await self._keep_or_drop()
+            if self.verdict is not None and isinstance(problem, RequestError):
+                raise self.verdict from None
+            raise
+        finally:
+            self._means.attempts.discard(self)
+
+    def check(self, now_ns: int) -> None:
+        """Stop the attempt if it has taken too long; called now and then."""
+        settings, deadline_ns = self._means.settings, self._errand.deadline_ns
+        if deadline_ns is not None and now_ns > deadline_ns:
+            self.stop(DeadlinePassed(self._shown, "it was not done within its deadline"))
+        elif self._connection is not None and now_ns - self.active_ns > settings.timeout_s * 1e9:
+            what = "nothing arrived" if self.head else "no response"
+            self.stop(TimedOut(self._shown, f"{what} within {settings.timeout_s:g} s"))
+        elif self._body is not None and settings.min_rate and now_ns - self._rate_ns > settings.timeout_s * 1e9:
+            rate = (self._body.received - self._rate_bytes) / ((now_ns - self._rate_ns) / 1e9)
+            self._rate_ns, self._rate_bytes = now_ns, self._body.received
+            if rate < settings.min_rate:
+                self.stop(TooSlow(self._shown, f"{rate:.0f} bytes/s arrived, fewer than {settings.min_rate}"))
+
+    def stop(self, verdict: RequestError) -> None:
+        """End it with an error, wherever it waits."""
+        self.verdict = self.verdict or verdict
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+    # ------------------------------------------------------------------------------------------- the exchange tells
+
+    def on_sent(self) -> None:
+        """The request is on its way."""
+        self.active_ns = self._clock()
+        start = self._partial.have if self._partial is not None else None
+        self._happened(self.span, AttemptSent(seconds=self._since(self._begun_ns), range_start=start))
+
+    def on_answering(self) -> None:
+        """The response has begun and its headers have not ended."""
+        self._happened(self.span, AttemptAnswering(seconds=self._since(self._begun_ns)))
+
+    def on_bytes(self) -> None:
+        """The server is alive. The headers as a whole must come within the timeout, so there it does not count."""
+        if self.head is not None:
+            self.active_ns = self._clock()
+
+    def on_head(self, head: Head) -> None:
+        """The head of the response: what becomes of the body."""
+        self.head = head
+        headers = head.headers
+        self._response_ns = self.active_ns = self._rate_ns = self._progress_ns = self._clock()
+        disposition = headers.get("content-disposition")
+        self._happened(
+            self.span,
+            AttemptResponse(
+                status=head.status,
+                seconds=(self._response_ns - self._begun_ns) / 1e9,
+                http_version=head.version,
+                content_length=head.length,
+                content_type=headers.get("content-type"),
+                content_encoding=headers.get("content-encoding"),
+                etag=headers.get("etag"),
+                last_modified=headers.get("last-modified"),
+                suggested_name=suggested_name(disposition) if disposition else None,
+            ),
+        )
+        if head.status == 200 and self._partial is None:
+            self._begin_body(head, None)
+        else:
+            self._consider(head)
+
+    def on_body(self, piece: bytes) -> None:
+        """A piece of the body, or of one that nobody wants."""
+        if self._discarded is None:
+            assert self._body is not None
+            self._body.add(piece)
+            return
+        self._discarded += len(piece)
+        if self._discarded > _DISCARDED_BYTES_MAX:
+            raise _EnoughError
+
+    async def drain(self) -> None:
+        """Make room for more of the body."""
+        if self._body is not None:
+            await self._body.drain()
+            self.active_ns = self._clock()  # a slow disk is not the server's fault
+
+    async def receive_rest(self, wire: Wire, size: int) -> None:
+        """Take a large body straight from the wire."""
+        if self._body is None:
+            raise _EnoughError
+        await self._body.receive_rest(wire, size)
+
+    # ------------------------------------------------------------------------------------------------ the body asks
+
+    def open_part(self) -> Part:
+        """A temporary file for a large body."""
+        return self._means.folder.begin(self._errand.name, tag=self._means.run)
+
+    async def on_progress(self, body: ArrivingBody) -> None:
+        """At most once a second, say how far it is, and what of it would survive."""
+        now = self._clock()
+        self.active_ns = now
+        if now - self._progress_ns < _PROGRESS_NS:
+            return
+        self._progress_ns = now
+        self._happened(self.span, AttemptProgressed(bytes=body.received, seconds=self._since(self._response_ns)))
+        if body.large is not None and (kept := self._part_kept(body)) is not None:
+            checkpoint = await body.large.settle()
+            self._record_kept(kept, checkpoint.bytes, checkpoint.sha256)
+
+    # ----------------------------------------------------------------------------------------------------- its parts
+
+    async def _exchange(self) -> None:
+        """Over a kept connection if there is one, and over a new one if that turned out to be dead."""
+        origin, pool = self.destination.origin, self._means.pool
+        request = self._request()
+        connection = pool.take(origin)
+        if connection is not None:
+            idle = self._since(connection.idle_since_ns)
+            taken = ConnectionTaken(connection=connection.name, requests=connection.requests, idle_seconds=idle)
+            causes = (connection.last,) if isinstance(connection.last, Link) else ()
+            self._happened(self.span, taken, *causes)
+            try:
+                return await self._over(connection, request)
+            except Unanswered:
+                if self.verdict is not None:
+                    raise
+        return await self._over(await self._dial(), request)
+
+    async def _over(self, connection: Connection, request: bytes) -> None:
+        self._connection = connection
+        self.active_ns = self._clock()
+        keeps = False
+        try:
+            keeps = await exchange(connection, request, self, self._shown)
+        except _EnoughError:
+            pass
+        finally:
+            self._connection = None
+            if keeps:
+                connection.last = self.span.stream.last
+                self._means.pool.give(connection)
+            else:
+                connection.close()
+
+    async def _dial(self) -> Connection:
+        origin, means = self.destination.origin, self._means
+        with trio.CancelScope() as self._dialling:
+            dialled = await means.dialer.dial(origin, self._shown, means.pool.session(origin))
+        stopped, self._dialling = self._dialling.cancelled_caught, None
+        if stopped:
+            raise self.verdict or TimedOut(self._shown, "no connection in time")
+        connection = Connection(origin, dialled, means.connection_name())
+        self._happened(
+            self.span.child(),
+            ConnectionOpened(
+                connection=connection.name,
+                address=dialled.address,
+                port=dialled.port,
+                dns_seconds=dialled.dns_seconds,
+                connect_seconds=dialled.connect_seconds,
+                tls_seconds=dialled.tls_seconds,
+                tls_version=dialled.tls_version,
+            ),
+        )
+        return connection
+
+    def _request(self) -> bytes:
+        head = self._means.request_head(self.destination.origin)
+        lines = [f"GET {self._target} HTTP/1.1\r\n".encode("ascii"), head]
+        authorization = self._errand.authorization or self.destination.authorization
+        if authorization is not None:
+            lines.append(f"Authorization: {authorization}\r\n".encode("latin-1"))
+        if self._partial is not None:
+            lines += [name + b": " + value + b"\r\n" for name, value in range_headers(self._partial)]
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def _consider(self, head: Head) -> None:
+        """A response that is not simply the whole body."""
+        status, headers = head.status, head.headers
+        location = headers.get("location")
+        if status in REDIRECTS and location:
+            self._redirect, self._discarded = Redirected(status, location), 0
+            return
+        failure = status_failure(self._shown, status, headers.get("retry-after"))
+        if failure is not None and not (status == 416 and self._partial is not None):
+            self.failure, self._discarded = failure, 0
+            return
+        judgement = judge(self._partial, status, headers)
+        if isinstance(judgement, Append):
+            self._begin_body(head, self._resumed_part)
+            return
+        if isinstance(judgement, AlreadyWhole):
+            self._is_whole, self._discarded = True, 0
+        elif isinstance(judgement, Refuse):
+            self.failure, self._discarded = BadResponse(self._shown, judgement.reason), 0
+        elif isinstance(judgement, AskAgain):
+            self.failure, self._discarded = PartOutdated(self._shown, judgement.reason), 0
+        else:
+            self._drop_part("the server sends all of it")
+            self._begin_body(head, None)
+
+    def _begin_body(self, head: Head, part: Part | None) -> None:
+        means = self._means
+        bytes_max = means.settings.max_size
+        if bytes_max is not None and head.length is not None and head.length > bytes_max:
+            raise BodyTooLarge(self._shown, f"the body has {head.length} bytes, the limit is {bytes_max}")
+        coding = head.headers.get("content-encoding")
+        decodes = means.settings.decode and coding is not None and part is None
+        self._body = ArrivingBody(
+            self,
+            means.lanes,
+            self._shown,
+            bytes_max,
+            LargeBody(part, means.lanes, means.token) if part is not None else None,
+            decoder(coding or "", means.decoding_limits, self._shown) if decodes else None,
+        )
+
+    async def _judge_end(self) -> Arrived | Redirected:
+        """The exchange has ended as HTTP says it should; what was it worth?"""
+        if self._redirect is not None:
+            return self._redirect
+        if self.failure is not None:
+            raise self.failure
+        if self._is_whole:
+            assert self._resumed_part is not None
+            return self._arrived(None, self._resumed_part)
+        assert self._body is not None
+        whole = await self._body.finish()
+        return self._arrived(whole, self._body.large.part if self._body.large is not None else None)
+
+    def _arrived(self, whole: bytes | None, part: Part | None) -> Arrived:
+        body, head = self._body, self.head
+        assert head is not None
+        received = body.received if body is not None else 0
+        self._happened(self.span.child(), AttemptBody(bytes=received, seconds=self._since(self._response_ns)))
+        self._happened(self.span, AttemptCompleted(seconds=self._since(self._begun_ns)))
+        size = len(whole) if whole is not None else part.bytes if part is not None else 0
+        decoded = head.headers.get("content-encoding") if body is not None and body.is_decoded else None
+        is_resumed = self._resumed_part is not None
+        self._body = self._resumed_part = None
+        return Arrived(whole, part, size, head.length is not None, is_resumed, decoded)
+
+    # ----------------------------------------------------------------------------------------------- parts that stay
+
+    async def _take_up_part(self, kept: PartKept) -> None:
+        """Go on from what is kept, if it still is what it was: its bytes are read and their digest compared."""
+        partial = Partial(kept.bytes, kept.etag, kept.last_modified, kept.date, kept.length, kept.content_encoding)
+        is_encoded = self._means.settings.decode and kept.content_encoding is not None
+        if kept.url != self._shown or is_encoded or not range_headers(partial):
+            self._drop_part("it is not of this URL, or the server gave no strong validator", kept)
+            return
+        part = None
+        try:
+            part = self._means.folder.reopen(self._errand.name, kept.name)
+            if await trio.to_thread.run_sync(part.matches, kept.bytes, kept.sha256):
+                self._partial, self._resumed_part = partial, part
+                return
+        except OSError:
+            pass
+        except BaseException:
+            if part is not None:
+                part.keep()
+            raise
+        if part is not None:
+            part.discard()
+        self._drop_part("its bytes are not there any more, or not what they were", kept)
+
+    def _drop_part(self, reason: str, kept: PartKept | None = None) -> None:
+        if self._resumed_part is not None:
+            self._resumed_part.discard()
+        elif kept is not None and PurePosixPath(kept.name).parent == PurePosixPath(self._errand.name).parent:
+            self._means.discard_part(self._errand.name, kept.name)
+        self._partial = self._resumed_part = None
+        self._happened(self.span, PartDropped(reason=reason))
+
+    async def _keep_or_drop(self) -> None:
+        """After a failure: keep what can be gone on with, remove the rest."""
+        body, self._body = self._body, None
+        if body is not None and body.large is not None:
+            self._resumed_part = None
+            await self._keep(body, body.large)
+        elif self._resumed_part is not None:
+            if isinstance(self.failure, PartOutdated):
+                self._drop_part(self.failure.what)
+            else:
+                self._resumed_part.keep()
+                self._resumed_part = None
+
+    async def _keep(self, body: ArrivingBody, large: LargeBody) -> None:
+        kept = self._part_kept(body)
+        try:
+            checkpoint = await large.settle()
+        except OSError:
+            kept, checkpoint = None, large.checkpoint
+        if kept is None or not checkpoint.bytes:
+            large.part.discard()
+            if self._partial is not None:
+                self._happened(self.span, PartDropped(reason="it could not be written"))
+            return
+        self._record_kept(kept, checkpoint.bytes, checkpoint.sha256)
+        large.part.keep()
+
+    def _record_kept(self, kept: PartKept, size: int, sha256: str) -> None:
+        self._happened(self.span, msgspec.structs.replace(kept, bytes=size, sha256=sha256))
+
+    def _part_kept(self, body: ArrivingBody) -> PartKept | None:
+        """The event that lets a later attempt go on from this body, None if the server does not name the entity."""
+        if body.large is None or body.is_decoded or self.head is None:
+            return None
+        headers, before = self.head.headers, self._errand.kept if self._partial is not None else None
+        length = self.head.length
+        if length is not None and self._partial is not None:
+            length += self._partial.have
+        kept = PartKept(
+            name=body.large.part.temporary,
+            bytes=0,
+            sha256="",
+            url=self._shown,
+            etag=headers.get("etag") or (before.etag if before else None),
+            last_modified=headers.get("last-modified") or (before.last_modified if before else None),
+            date=headers.get("date"),
+            content_encoding=headers.get("content-encoding"),
+            length=length if length is not None else before.length if before else None,
+        )
+        named = Partial(1, kept.etag, kept.last_modified, kept.date, None, kept.content_encoding)
+        return kept if range_headers(named) else None
+
+    def _since(self, begun_ns: int) -> float:
+        return (self._clock() - begun_ns) / 1e9

@@ -1,0 +1,100 @@
+"""What all requests of one director share: clients, folder, threads, settings."""
+
+import contextlib
+from collections.abc import Callable
+from functools import lru_cache
+from itertools import count
+from typing import TYPE_CHECKING
+
+import trio
+
+from eventflow.director.bodies import Lanes
+from eventflow.errors import StoreError
+from eventflow.http.decoding import DecodingLimits, accept_encoding
+from eventflow.http.dialing import Dialer, Origin
+from eventflow.http.pool import Pool
+from eventflow.landing import Landing
+from eventflow.work import Workplace
+
+if TYPE_CHECKING:
+    from eventflow.director.attempt import Attempt
+
+_LOOK_SECONDS = 0.25
+
+
+class Means:
+    """Made inside the trio run that uses it.
+
+    Args:
+        place: the recorder, the output folder and the store of this process.
+        landing: where small files go.
+    """
+
+    def __init__(self, place: Workplace, landing: Landing) -> None:
+        settings = place.settings
+        self.place, self.settings, self.landing = place, settings, landing
+        self.folder, self.store, self.run = place.folder, place.store, place.recorder.run
+        self.sources = place.recorder.sources
+        self.clock = self.sources.monotonic_ns
+        self.token = trio.lowlevel.current_trio_token()
+        self.pool = Pool(clock_ns=self.clock)
+        self.dialer = Dialer(connect_s=settings.timeout_s, sources=self.sources)
+        self.lanes = Lanes()
+        self.decoding_limits = DecodingLimits()
+        self.attempts: set[Attempt] = set()
+        self.storing = 0  # files that are on their way to be durable
+        self._room = trio.Event()
+        self._names = count()
+        self._writer = place.recorder.writer
+        self.request_head = lru_cache(maxsize=1024)(self._request_head)
+
+    def connection_name(self) -> str:
+        """A name for a connection that no other of the run has."""
+        return f"{self._writer}-{next(self._names)}"
+
+    async def room(self) -> None:
+        """Wait while too many files are on their way to be durable."""
+        while self.landing.is_full:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    async def all_stored(self) -> None:
+        """Wait until no file is on its way any more."""
+        while self.storing and self.place.recorder.failure is None:
+            self._room = trio.Event()
+            with trio.move_on_after(_LOOK_SECONDS):  # the log may fail meanwhile
+                await self._room.wait()
+
+    def stored(self) -> None:
+        """A file is durable, or will never be."""
+        self.storing -= 1
+        self._room.set()
+
+    def quietly(self, function: Callable[..., None]) -> Callable[..., None]:
+        """The function, for trio to call: a log that fails is raised by the loop's watch, where it can be raised."""
+
+        def call(*arguments: object) -> None:
+            with contextlib.suppress(StoreError):
+                function(*arguments)
+
+        return call
+
+    def discard_part(self, name: str, temporary: str) -> None:
+        """Remove a part that an earlier attempt kept, if it is there."""
+        with contextlib.suppress(OSError):
+            self.folder.reopen(name, temporary).discard()
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        self.pool.close()
+
+    def _request_head(self, origin: Origin) -> bytes:
+        """The headers that are the same for every request to an origin."""
+        encoding = accept_encoding() if self.settings.decode else "identity"
+        lines = [
+            f"Host: {origin.authority}",
+            f"User-Agent: {self.settings.user_agent}",
+            "Accept: */*",
+            f"Accept-Encoding: {encoding}",
+        ]
+        return "".join(f"{line}\r\n" for line in lines).encode("latin-1")

@@ -1,0 +1,65 @@
+"""Stage 6, director: events in, next actions out, and every state of every request in the log while it happens.
+
+What the loop could not show, this can: which request waits for a connection, for an answer, for its next try. What it
+cannot show is what led to what: its events have states and no links. The stage after it, lineage, adds those.
+"""
+
+import math
+import signal
+
+import trio
+
+from eventflow.director.loop import run_director
+from eventflow.engines.shares import run_in_shares
+from eventflow.errors import StoreError
+from eventflow.story import Interrupted
+from eventflow.work import Work
+
+
+def run(work: Work) -> None:
+    """Carry out every request of `work`; with several workers, in as many processes, each with its share of the input.
+
+    Raises:
+        Interrupted: the run was asked to stop, or its deadline passed.
+        StoreError: the log failed.
+    """
+    if work.settings.workers > 1:
+        run_in_shares(work, direct)
+    else:
+        direct(work)
+
+
+def direct(work: Work) -> None:
+    """The director of one process."""
+    try:
+        trio.run(_direct, work)
+    except* StoreError as failures:
+        raise _first(failures) from failures
+    if work.cancelled.is_set():
+        raise Interrupted
+
+
+async def _direct(work: Work) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_cancel_on_signal, work, nursery.cancel_scope)
+        deadline = work.settings.deadline_s
+        with trio.move_on_after(math.inf if deadline is None else deadline) as scope:
+            await run_director(work, reads_inline=work.settings.source is not None)
+        if scope.cancelled_caught:
+            work.cancel("deadline")
+        nursery.cancel_scope.cancel()
+
+
+async def _cancel_on_signal(work: Work, scope: trio.CancelScope) -> None:
+    """The first signal cancels what is in flight and keeps its parts; the second ends the process at once."""
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for number in signals:
+            if work.cancelled.is_set():
+                work.leave_now(number)
+            work.cancel(signal.Signals(number).name)
+            scope.cancel()
+
+
+def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
