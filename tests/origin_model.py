@@ -11,6 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
+_TICK_SECONDS = 0.25
+
 
 class Limit(Protocol):
     """What the model asks of a limit."""
@@ -19,6 +21,10 @@ class Limit(Protocol):
 
     def finished(self, now_s: float, latency_s: float, in_flight: int, size_bytes: int, ok: bool) -> bool:
         """Take account of a request that ended."""
+        ...
+
+    def waited(self, now_s: float) -> bool:
+        """Take account of silence."""
         ...
 
 
@@ -33,6 +39,7 @@ class ModelOrigin:
         cpu_s: serialised work for each request.
         refuse_above: it answers 503 to what comes when so many are inside; None for never.
         noise: sigma of the log-normal factor of latencies.
+        lost: the share of requests that fail whatever the load.
         thrash_above: with more inside, everything takes ten times as long.
     """
 
@@ -42,6 +49,7 @@ class ModelOrigin:
     cpu_s: float = 0.0
     refuse_above: int | None = None
     noise: float = 0.0
+    lost: float = 0.0
     thrash_above: int | None = None
     inside: int = 0
     line: deque["_Request"] = field(default_factory=deque)
@@ -92,10 +100,11 @@ class Simulation:
         self._queue: list[tuple[float, int, int, _Request]] = []
         for client in clients:
             client.limits.append((0.0, client.limit.limit))
+            self._push(_TICK_SECONDS, 4, _Request(client, 0.0, 0))
 
     def run(self, until_s: float, requests: int | None = None) -> None:
         """Go on until a time, or until the first client has ended so many requests in all."""
-        stages = (self._leave_place, self._leave_cpu, self._leave_link, self._end)
+        stages = (self._leave_place, self._leave_cpu, self._leave_link, self._end, self._wait)
         for client in self.clients:
             self._fill(client)
         first = self.clients[0]
@@ -116,6 +125,8 @@ class Simulation:
             if client.size_spread:
                 size = max(1, int(size * self._random.lognormvariate(0, client.size_spread)))
             request = _Request(client, self.now_s, size)
+            if origin.lost and self._random.random() < origin.lost:
+                request.ok = False
             if origin.refuse_above is not None and origin.inside >= origin.refuse_above:
                 request.ok = False
                 self._push(self.now_s + 0.002, 3, request)
@@ -150,6 +161,14 @@ class Simulation:
         client = request.client
         client.cpu_free_s = max(client.cpu_free_s, self.now_s) + client.cpu_s
         self._push(client.cpu_free_s, 3, request)
+
+    def _wait(self, request: _Request) -> None:
+        """Look for silence now and then, as a client's clock does."""
+        client = request.client
+        if client.in_flight and client.limit.waited(self.now_s):
+            client.limits.append((self.now_s, client.limit.limit))
+            self._fill(client)
+        self._push(self.now_s + _TICK_SECONDS, 4, request)
 
     def _end(self, request: _Request) -> None:
         client, size = request.client, request.size if request.ok else 0

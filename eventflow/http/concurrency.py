@@ -8,9 +8,9 @@ measured is requests and bytes together, so that neither a mix of sizes nor a ch
     SEARCH  doubles the limit while that brings a quarter more at least (the start-up of BBR, draft-ietf-ccwg-bbr),
             and then lands a fifth above the knee: the best rate, divided by the best rate for each request in flight.
     HOLD    measures. After some windows it probes a quarter up or a fifth down, in turns.
-    PROBE   stays where it is if that was good, and else goes back. Upward is good if half of the proportional gain
-            came: so two clients of one origin end near equal shares (one that has most of it gains little by more).
-            Downward is good if less than a fifth of the proportional loss came.
+    PROBE   stays where it is if that was good, and else goes back. Upward is good if two fifths of the proportional
+            gain came: so of two clients of one origin the one with less catches up (who has most gains little by more).
+            Downward is good if less than a tenth of the proportional loss came.
     SINK    halves the limit while that costs little, after latency has grown threefold. Then SEARCH.
 
 A window is a whole number of generations: from one completion to the completion of a request that began after it. So
@@ -34,15 +34,19 @@ MOST = 1_024
 
 _SEARCH_GAIN = 0.25  # of the proportional gain, for going on
 _HEADROOM = 1.2
-_UP, _UP_GAIN = 1.25, 0.5
-_DOWN, _DOWN_LOSS = 0.8, 0.2
+_UP, _UP_GAIN = 1.25, 0.4
+_DOWN, _DOWN_LOSS = 0.8, 0.1
 _SINK_LOSS = 0.3
 _ROAD_FREE = 0.7  # a probe that gains so much of the proportional gain is followed by a search
 _FULL = 0.8  # in flight, of the limit; with less, the limit is not what holds the rate
 _WINDOW_REQUESTS_MIN = {True: 16, False: 24}  # while searching, and else
+_RECOVERING_REQUESTS_MIN = 4
 _WINDOW_SECONDS_MIN = {True: 0.025, False: 0.1}
 _HISTORY_WINDOWS = 5
-_PATIENCE_MIN, _PATIENCE_MAX = 2, 16
+_WINDOW_SECONDS_MAX = 4.0  # unless not even one whole turn of the requests in flight, or four, ended in that time
+_LONGER_MAX = 4
+_PATIENCE_MIN, _PATIENCE_MAX = 2, 32
+_PATIENCE_SECONDS_MAX = 15.0
 _SLOW = 3.0
 _SLOW_REQUESTS, _SLOW_SECONDS = 8, 0.25
 _FAILED_WEIGHT, _FAILED_SHARE = 1 / 32, 0.2
@@ -148,8 +152,10 @@ class AdaptiveLimit:
         "_opened_s",
         "_patience",
         "_phase",
+        "_recovering",
         "_seconds_min",
         "_slow",
+        "_slow_above_s",
         "_slow_since_s",
         "_usual",
         "_window",
@@ -167,11 +173,12 @@ class AdaptiveLimit:
         self._usual: _Window | None = None
         self._history: deque[_Window] = deque(maxlen=_HISTORY_WINDOWS)
         self._held, self._patience = 0, _PATIENCE_MIN
-        self._confirmed = self._downward = False
+        self._confirmed = self._downward = self._recovering = False
         self._failed_share = 0.0
         self._last_s = self._changed_s = self._opened_s = self._generation_s = self._slow_since_s = -math.inf
         self._window: _Window | None = None
         self._fresh = self._slow = 0
+        self._slow_above_s = math.inf
         self._needed, self._seconds_min = _WINDOW_REQUESTS_MIN[True], _WINDOW_SECONDS_MIN[True]
 
     def finished(self, now_s: float, latency_s: float, in_flight: int, size_bytes: int, ok: bool) -> bool:
@@ -194,9 +201,8 @@ class AdaptiveLimit:
             return fresh and self._count_failed(now_s)
         if fresh:
             self._failed_share -= self._failed_share * _FAILED_WEIGHT
-            usual = self._usual
-            if usual is not None and latency_s > _SLOW * usual.latency_s:
-                if self._is_slow(now_s, began_s, size_bytes, usual):
+            if latency_s > self._slow_above_s:
+                if self._is_slow(now_s, began_s, size_bytes):
                     return self._retreat(now_s, "slow")
             else:
                 self._slow = 0
@@ -213,7 +219,9 @@ class AdaptiveLimit:
         window.latency_s += latency_s
         if began_s >= self._generation_s:
             self._generation_s = now_s
-            if window.count >= self._needed and now_s - self._opened_s >= self._seconds_min:
+            seconds = now_s - self._opened_s
+            enough = window.count >= self._needed and seconds >= self._seconds_min
+            if enough or (seconds >= _WINDOW_SECONDS_MAX and window.count >= max(4, self.limit)):
                 return self._close(now_s, window)
         return False
 
@@ -233,7 +241,9 @@ class AdaptiveLimit:
         window.seconds = now_s - self._opened_s
         window.latency_s /= window.count
         self._window = None
-        self._usual = window
+        if not self._slow:  # or these may be the first signs of an origin that is getting slow, and not usual
+            self._usual = window
+            self._slow_above_s = _SLOW * window.latency_s
         if not window.full:  # too little to do: nothing can be learned, and nothing that was begun is finished
             if self._phase is _Phase.PROBE and self._base:
                 return self._hold(now_s, self._base.limit, "too little to do")
@@ -271,7 +281,9 @@ class AdaptiveLimit:
             self._history.clear()
         self._history.append(window)
         self._held += 1
-        if self._held < self._patience:
+        if self._recovering:
+            return self._start_search(now_s, window)
+        if self._held < self._patience and now_s - self._changed_s < _PATIENCE_SECONDS_MAX:
             return self._again(now_s)
         self._downward = not self._downward
         if self.limit == (self._least if self._downward else self._most):
@@ -303,7 +315,8 @@ class AdaptiveLimit:
         return self._hold(now_s, window.limit, "probe succeeded")
 
     def _start_search(self, now_s: float, window: _Window) -> bool:
-        self._phase, self._base, self._confirmed = _Phase.SEARCH, window, False
+        self._phase, self._base = _Phase.SEARCH, window
+        self._confirmed = self._recovering = False
         self._best_share = window.rate / window.limit
         return self._move(now_s, window.limit * 2, "search")
 
@@ -317,11 +330,13 @@ class AdaptiveLimit:
         self._base = window
         return self._move(now_s, window.limit // 2, "slow")
 
-    def _is_slow(self, now_s: float, began_s: float, size_bytes: int, usual: _Window) -> bool:
+    def _is_slow(self, now_s: float, began_s: float, size_bytes: int) -> bool:
         """Whether requests of ordinary size take three times as long, many in a row and not for a moment only.
 
         A pause of our own process makes all that are in flight late at once: hence the quarter of a second.
         """
+        usual = self._usual
+        assert usual is not None
         if size_bytes * usual.count > 2 * usual.bytes and size_bytes:
             return False
         if self._slow == 0:
@@ -342,6 +357,7 @@ class AdaptiveLimit:
             return self._hold(now_s, self._base.limit, reason)
         self._base = self._usual = None
         if reason == "refused":
+            self._recovering = True
             return self._hold(now_s, self.limit // 2, reason)
         self._phase = _Phase.SINK
         return self._move(now_s, self.limit // 2, reason)
@@ -363,9 +379,6 @@ class AdaptiveLimit:
         if self.limit == before:
             return False
         self.reason = reason
-        if self._usual is not None and self.limit > self._usual.limit:
-            # At an origin that is full already, latency grows with the limit: that is not what slow means.
-            self._usual.latency_s *= self.limit / self._usual.limit
         return True
 
     def _settle(self, now_s: float) -> None:
@@ -375,6 +388,12 @@ class AdaptiveLimit:
         self._fresh = self._slow = 0
         self._opened_s = self._generation_s = self._slow_since_s = now_s
         # What was tried in vain again and again is decided by longer and longer windows.
-        longer = 1 if searching else self._patience // _PATIENCE_MIN
-        self._needed = max(_WINDOW_REQUESTS_MIN[searching] * longer, self.limit)
+        longer = 1 if searching else min(self._patience // _PATIENCE_MIN, _LONGER_MAX)
+        least = _RECOVERING_REQUESTS_MIN if self._recovering else _WINDOW_REQUESTS_MIN[searching] * longer
+        self._needed = max(least, self.limit)
+        usual = self._usual
+        # At an origin that is full already, latency grows with the limit: that is not what slow means.
+        self._slow_above_s = (
+            _SLOW * usual.latency_s * max(1.0, self.limit / usual.limit) if usual is not None else math.inf
+        )
         self._seconds_min = _WINDOW_SECONDS_MIN[searching]
