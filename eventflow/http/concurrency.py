@@ -49,6 +49,7 @@ _PATIENCE_MIN, _PATIENCE_MAX = 2, 32
 _PATIENCE_SECONDS_MAX = 15.0
 _SLOW = 3.0
 _SLOW_REQUESTS, _SLOW_SECONDS = 8, 0.25
+_SLOW_LONG_REQUESTS, _SLOW_LONG_SECONDS = 3, 1.0
 _FAILED_WEIGHT, _FAILED_SHARE = 1 / 32, 0.2
 _SILENCE_SECONDS = 0.5
 
@@ -133,35 +134,6 @@ class AdaptiveLimit:
         limit: how many requests may be in flight now.
         reason: why it is what it is, in a few words, for the event that says so.
     """
-
-    __slots__ = (
-        "_base",
-        "_best_share",
-        "_changed_s",
-        "_confirmed",
-        "_downward",
-        "_failed_share",
-        "_fresh",
-        "_generation_s",
-        "_held",
-        "_history",
-        "_last_s",
-        "_least",
-        "_most",
-        "_needed",
-        "_opened_s",
-        "_patience",
-        "_phase",
-        "_recovering",
-        "_seconds_min",
-        "_slow",
-        "_slow_above_s",
-        "_slow_since_s",
-        "_usual",
-        "_window",
-        "limit",
-        "reason",
-    )
 
     def __init__(self, initial: int = INITIAL, *, least: int = LEAST, most: int = MOST) -> None:
         self._least, self._most = least, most
@@ -283,13 +255,12 @@ class AdaptiveLimit:
         self._held += 1
         if self._recovering:
             return self._start_search(now_s, window)
-        if self._held < self._patience and now_s - self._changed_s < _PATIENCE_SECONDS_MAX:
+        patient = self._held < self._patience and now_s - self._changed_s < _PATIENCE_SECONDS_MAX
+        if patient or self._slow or self._least == self._most:
             return self._again(now_s)
         self._downward = not self._downward
         if self.limit == (self._least if self._downward else self._most):
             self._downward = not self._downward
-        if self._least == self._most:
-            return self._again(now_s)
         self._base = _middle(self._history)
         self._phase, self._confirmed = _Phase.PROBE, False
         if self._downward:
@@ -342,7 +313,10 @@ class AdaptiveLimit:
         if self._slow == 0:
             self._slow_since_s = began_s
         self._slow += 1
-        return self._slow >= min(_SLOW_REQUESTS, max(3, self.limit)) and now_s - self._slow_since_s >= _SLOW_SECONDS
+        seconds = now_s - self._slow_since_s
+        if seconds >= _SLOW_LONG_SECONDS:
+            return self._slow >= _SLOW_LONG_REQUESTS
+        return self._slow >= _SLOW_REQUESTS and seconds >= _SLOW_SECONDS
 
     def _count_failed(self, now_s: float) -> bool:
         self._failed_share += (1 - self._failed_share) * _FAILED_WEIGHT
