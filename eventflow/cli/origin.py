@@ -27,6 +27,14 @@ def origin(
     latency: Annotated[str, typer.Option(help="Median time to a response.")] = "0ms",
     latency_spread: Annotated[float, typer.Option(min=0, max=5, help="Sigma of the log-normal latencies.")] = 0.0,
     bandwidth: Annotated[str | None, typer.Option(help="Bytes a second for each connection, such as 1MiB/s.")] = None,
+    total_bandwidth: Annotated[
+        str | None, typer.Option(help="Bytes a second for all connections together, such as 10MiB/s.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="How many requests are handled at once; the others wait in line.")
+    ] = None,
+    cpu: Annotated[str, typer.Option(help="CPU time for each request, one after the other.")] = "0ms",
+    slow_after: Annotated[str | None, typer.Option(help="After this time, latencies are ten times as long.")] = None,
     faults: Annotated[
         str, typer.Option(help="Share of failures, 2%, or by name: 500=1%,stall=1%. See docs/origin.md for the names.")
     ] = "0%",
@@ -50,6 +58,10 @@ def origin(
         latency_s=parse_duration(latency),
         latency_spread=latency_spread,
         bandwidth=parse_rate(bandwidth) if bandwidth is not None else None,
+        total_bandwidth=parse_rate(total_bandwidth) if total_bandwidth is not None else None,
+        concurrency=concurrency,
+        cpu_s=parse_duration(cpu),
+        slow_after_s=parse_duration(slow_after) if slow_after is not None else None,
         faults=parse_faults(faults),
         stall_s=parse_duration(stall),
         seed=seed,

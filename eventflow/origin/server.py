@@ -11,14 +11,17 @@ import asyncio
 import resource
 import socket
 import struct
+import time
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
 
 import httptools
 
 from eventflow.origin.answer import Answer, Ending, Request, answer_file, file_number, head, short_answer
 from eventflow.origin.content import PIECE_BYTES
-from eventflow.origin.settings import Fault
+from eventflow.origin.scarce import Link, Places
+from eventflow.origin.settings import Fault, latency_factor
 from eventflow.origin.site import Entry, Site
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -32,14 +35,26 @@ _LISTS = {
 }
 
 
+class Shared:
+    """What the connections to a site share: its places, its link, and when it began."""
+
+    def __init__(self, site: Site, loop: asyncio.AbstractEventLoop) -> None:
+        settings = site.settings
+        self.places = Places(settings.concurrency, loop.call_soon) if settings.concurrency else None
+        self.link = Link(settings.total_bandwidth) if settings.total_bandwidth else None
+        self.begun_s = loop.time()
+
+
 class Connection(asyncio.Protocol):
     """One client's connection.
 
     `_busy` is set while an answer takes time, and stays set when there will be no other: the requests wait.
+    `_placed` is set while one of the places that all connections share is held.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, site: Site, shared: Shared) -> None:
+        self._site, self._shared = site, shared
+        self._placed = self._lost = False
         self._parser = httptools.HttpRequestParser(self)
         self._waiting: deque[Request] = deque()
         self._unfinished_bytes = 0
@@ -72,7 +87,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was sent away."""
         del exc
-        self._busy = True
+        self._busy = self._lost = True
+        self._leave()
         self._waiting.clear()
         if self._task:
             self._task.cancel()
@@ -143,17 +159,50 @@ class Connection(asyncio.Protocol):
         if number is None or request.method not in (b"GET", b"HEAD"):
             self._begin_other(request, known=number is not None)
             return
-        plan = self._site.plan(number)
-        if plan.latency_s > 0:
-            self._busy = True
-            self._timer = self._loop.call_later(plan.latency_s, self._begin_late, request, number, plan.fault)
+        places = self._shared.places
+        if places is None or places.enter(partial(self._admitted, request, number)):
+            self._placed = places is not None
+            self._handle(request, number)
         else:
-            self._say(answer_file(self._site.settings, request, number, plan.fault))
+            self._busy = True
+
+    def _admitted(self, request: Request, number: int) -> None:
+        """Its turn has come; the client may have gone while it waited."""
+        self._placed = True
+        if self._lost:
+            self._leave()
+            return
+        self._busy = False
+        self._handle(request, number)
+        self._advance()
+
+    def _leave(self) -> None:
+        if self._placed and self._shared.places:
+            self._placed = False
+            self._shared.places.leave()
+
+    def _handle(self, request: Request, number: int) -> None:
+        settings = self._site.settings
+        plan = self._site.plan(number)
+        latency_s = plan.latency_s * latency_factor(settings, self._loop.time() - self._shared.begun_s)
+        if latency_s > 0:
+            self._busy = True
+            self._timer = self._loop.call_later(latency_s, self._begin_late, request, number, plan.fault)
+        else:
+            self._compute(request, number, plan.fault)
 
     def _begin_late(self, request: Request, number: int, fault: Fault | None) -> None:
         self._busy = False
-        self._say(answer_file(self._site.settings, request, number, fault))
+        self._compute(request, number, fault)
         self._advance()
+
+    def _compute(self, request: Request, number: int, fault: Fault | None) -> None:
+        """Take the CPU time that it costs. Nobody else has a turn meanwhile: that is what it is for."""
+        if self._site.settings.cpu_s:
+            end_s = time.thread_time() + self._site.settings.cpu_s
+            while time.thread_time() < end_s:
+                pass
+        self._say(answer_file(self._site.settings, request, number, fault))
 
     def _begin_other(self, request: Request, known: bool) -> None:
         """Whatever is not the GET or HEAD of a file."""
@@ -164,6 +213,7 @@ class Connection(asyncio.Protocol):
             self._say_list(request)
         elif request.target == b"/-/reset" and request.method == b"POST":
             self._site.tries.clear()
+            self._shared.begun_s = self._loop.time()
             self._say(short_answer(204, "", request.kept))
         elif known or request.target in _LISTS:
             self._say(short_answer(405, "Allow: GET, HEAD\r\n", request.kept))
@@ -172,7 +222,8 @@ class Connection(asyncio.Protocol):
 
     def _say(self, answer: Answer) -> None:
         bandwidth = self._site.settings.bandwidth
-        if answer.length <= PIECE_BYTES and (bandwidth is None or not answer.length):
+        limited = bandwidth is not None or self._shared.link is not None
+        if answer.length <= PIECE_BYTES and not (limited and answer.length):
             self._transport.write(b"".join((answer.head, *answer.body)))
             self._end(answer.ending)
         else:
@@ -197,11 +248,15 @@ class Connection(asyncio.Protocol):
 
     async def _send(self, body: Iterator[bytes], ending: Ending, bandwidth: int | None) -> None:
         """Send at `bandwidth` bytes a second. Other connections have their turn after each piece."""
-        step = max(1, int(bandwidth * _TICK_SECONDS)) if bandwidth else PIECE_BYTES
+        link = self._shared.link
+        rates = [rate for rate in (bandwidth, link and link.bandwidth) if rate]
+        step = max(1, int(min(rates) * _TICK_SECONDS)) if rates else PIECE_BYTES
         begun, sent = self._loop.time(), 0
         for piece in body:
             for place in range(0, len(piece), step):
                 part = piece[place : place + step]
+                if link:
+                    await asyncio.sleep(link.reserve(self._loop.time(), len(part)) - self._loop.time())
                 await self._writable.wait()
                 self._transport.write(part)
                 sent += len(part)
@@ -212,6 +267,8 @@ class Connection(asyncio.Protocol):
 
     def _end(self, ending: Ending) -> None:
         """What comes after an answer."""
+        if ending is not Ending.STALLED:
+            self._leave()
         if ending is Ending.KEPT:
             return
         self._busy = self._deaf = True
@@ -243,7 +300,8 @@ async def serve(site: Site, port: int) -> asyncio.Server:
         OSError: the address is not of this machine, or in use.
     """
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(site), site.host, port, backlog=4096)
+    shared = Shared(site, loop)
+    server = await loop.create_server(lambda: Connection(site, shared), site.host, port, backlog=4096)
     site.port = server.sockets[0].getsockname()[1]
     refusing = socket.socket(server.sockets[0].family, socket.SOCK_STREAM)
     refusing.bind((server.sockets[0].getsockname()[0], 0))

@@ -17,6 +17,7 @@ from eventflow.quantities import parse_share
 FILES_MAX = 10_000_000
 SIZE_MAX = 1 << 50
 SPREAD_MAX = 5
+SLOW_FACTOR = 10.0
 _SECONDS_MAX = 86_400
 
 
@@ -43,6 +44,11 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
         latency_s: the median time, in seconds, from a request to its response.
         latency_spread: sigma of the log-normal distribution of latencies.
         bandwidth: bytes a second for each connection; None for as fast as it goes.
+        total_bandwidth: bytes a second for all connections together; None for as fast as it goes.
+        concurrency: how many requests are handled at once, from their turn until their answer is written; the others
+            wait in line. None for all that come.
+        cpu_s: CPU time for each request, in seconds, one request after the other.
+        slow_after_s: after so many seconds latencies are ten times as long; None for never.
         faults: the share of tries that fail in each way.
         stall_s: how long a stalled response stays open, in seconds.
         retry_after_s: what a 503 says in Retry-After.
@@ -55,6 +61,10 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: float = 0.0
     latency_spread: float = 0.0
     bandwidth: int | None = None
+    total_bandwidth: int | None = None
+    concurrency: int | None = None
+    cpu_s: float = 0.0
+    slow_after_s: float | None = None
     faults: dict[str, float] = {}
     stall_s: float = 10.0
     retry_after_s: int = 1
@@ -69,13 +79,25 @@ class OriginSettings(msgspec.Struct, frozen=True, kw_only=True):
         _check_within("latency spread", self.latency_spread, 0, SPREAD_MAX)
         _check_within("stall in seconds", self.stall_s, 0, _SECONDS_MAX)
         _check_within("retry-after in seconds", self.retry_after_s, 0, _SECONDS_MAX)
+        _check_within("CPU time in seconds", self.cpu_s, 0, _SECONDS_MAX)
         if self.bandwidth is not None:
             _check_within("bandwidth in bytes a second", self.bandwidth, 1, SIZE_MAX)
+        if self.total_bandwidth is not None:
+            _check_within("total bandwidth in bytes a second", self.total_bandwidth, 1, SIZE_MAX)
+        if self.concurrency is not None:
+            _check_within("concurrency", self.concurrency, 1, FILES_MAX)
+        if self.slow_after_s is not None:
+            _check_within("slow after, in seconds", self.slow_after_s, 0, _SECONDS_MAX)
         for fault, rate in self.faults.items():
             _check_fault(fault)
             _check_within(f"share of {fault}", rate, 0, 1)
         if sum(self.faults.values()) > 1 + 1e-9:  # shares that people add up to 100% may be a bit more in binary
             raise UsageError("the fault rates add up to more than 100%", "lower them")
+
+
+def latency_factor(settings: OriginSettings, served_s: float) -> float:
+    """By how much latencies are longer after so many seconds of serving."""
+    return SLOW_FACTOR if settings.slow_after_s is not None and served_s >= settings.slow_after_s else 1.0
 
 
 class Plan(msgspec.Struct, frozen=True):
