@@ -23,6 +23,7 @@ from eventflow.sources import SystemSources
 WAITING_MAX = 512
 _BATCH_MAX = 256
 _IDLE_SECONDS = 0.5
+_COMPANY_SECONDS = 0.005
 
 Done = Callable[[OSError | None, float], None]
 Report = Callable[[Sequence[tuple[Done, OSError | None, float]]], None]
@@ -92,8 +93,11 @@ class Landing:
             self._report(self._land(batch))
 
     def _next_batch(self) -> list[_Landed]:
+        """What waits, after a moment for company: to be woken for each file costs more than the file."""
         with self._lock:
             self._changed.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
+            if not self._closing and len(self._waiting) < _BATCH_MAX:
+                self._changed.wait_for(lambda: self._closing, _COMPANY_SECONDS)
             batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
             if not batch:
                 self._thread = None

@@ -12,8 +12,10 @@ from types import TracebackType
 from typing import Self
 
 from eventflow.errors import StoreError
+from eventflow.event import Link, Payload
 from eventflow.log.reader import RunTail
 from eventflow.progress import Tally
+from eventflow.recorder import Span
 
 _PERIOD_SECONDS = 0.1
 
@@ -30,6 +32,10 @@ class LiveTally:
         self._tail = RunTail(log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="eventflow-tally", daemon=True)
+
+    def record_sample(self, root: Span, payload: Payload) -> Link:
+        """Record a sample of the processes; it is read from the log like the rest."""
+        return root.record(payload)
 
     def stop(self) -> Tally:
         """Stop following, read what is left, and give the tally. It may be called again, to read what came after."""

@@ -13,14 +13,15 @@ Invariants:
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
 from eventflow.event import Link
-from eventflow.progress import REQUEST_PREFIX
+from eventflow.own_tally import Count
+from eventflow.progress import REQUEST_PREFIX, Tally
 from eventflow.recorder import Recorder, Span
 from eventflow.request import BadLine, Request
 from eventflow.resume import Resumption
@@ -30,6 +31,7 @@ from eventflow.stream import Handoff
 from eventflow.vocabulary import PartKept, RequestFailed, RequestQueued
 
 VERSION = "0.1.0"
+USER_AGENT = f"eventflow/{VERSION}"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     source_mtime_ns: int = 0
     program: tuple[str, ...] = ()
     timeout_s: float = 30.0
-    user_agent: str = f"eventflow/{VERSION}"
+    user_agent: str = USER_AGENT
     concurrency: int | None = None
     in_flight_max: int = 1024
     retries: int = 4
@@ -180,6 +182,10 @@ class Work(Workplace):
         cause: the stage's start, to which every request links.
         items: the input, read lazily.
         resumption: what an earlier sitting of the run has done.
+
+    Attributes:
+        tally: how far it is, as far as the stage says so to it: the director does, whose log is long.
+        report: what other processes have counted goes here.
     """
 
     def __init__(
@@ -198,6 +204,8 @@ class Work(Workplace):
         self.cause = cause
         self._items = iter(items)
         self.resumption = resumption
+        self.tally = resumption.tally if resumption else Tally()
+        self.report: Callable[[int, Count], None] = lambda _process, _count: None
         self._lock = threading.Lock()
 
     def next(self) -> QueuedRequest | None:
@@ -240,13 +248,14 @@ class Work(Workplace):
     def _queue(self, item: Request | BadLine) -> QueuedRequest | None:
         root = self._root(item.number)
         if isinstance(item, Request):
-            root.record(
-                RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256),
-                self.cause,
-            )
+            queued = RequestQueued(number=item.number, url=item.redacted_url, name=item.name, sha256=item.sha256)
+            root.record(queued, self.cause)
+            self.tally.note(item.number, queued)
             return QueuedRequest(item, root, self.recorder.sources.monotonic_ns())
         root.record(RequestQueued(number=item.number, url=item.preview, name=""), self.cause)
-        root.record(RequestFailed(error=type(item.error).__name__, message=str(item.error), seconds=0.0))
+        failed = RequestFailed(error=type(item.error).__name__, message=str(item.error), seconds=0.0)
+        root.record(failed)
+        self.tally.note(item.number, failed)
         return None
 
     def _root(self, number: int) -> Span:

@@ -4,8 +4,11 @@ What the loop could not show, this can: which request waits for a connection, fo
 cannot show is what led to what: its events have states and no links. The stage after it, lineage, adds those.
 """
 
+import gc
 import math
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
@@ -14,6 +17,8 @@ from eventflow.engines.shares import run_in_shares
 from eventflow.errors import StoreError
 from eventflow.story import Interrupted
 from eventflow.work import Work
+
+_COLLECT_EVERY = 50_000
 
 
 def run(work: Work) -> None:
@@ -32,11 +37,26 @@ def run(work: Work) -> None:
 def direct(work: Work) -> None:
     """The director of one process."""
     try:
-        trio.run(_direct, work)
+        with _rarely_collecting():
+            trio.run(_direct, work)
     except* StoreError as failures:
         raise _first(failures) from failures
     if work.cancelled.is_set():
         raise Interrupted
+
+
+@contextmanager
+def _rarely_collecting() -> Iterator[None]:
+    """Look for cycles of garbage less often: what a request leaves has none, and to look costs a tenth of the time."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_EVERY, before[1], before[2])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 async def _direct(work: Work) -> None:

@@ -14,11 +14,13 @@ class Stage(msgspec.Struct, frozen=True):
     """A way to run the work.
 
     `workers` is the default number of requests that are carried out at once; for the director, of its processes.
+    `keeps_tally` says that it notes in `work.tally` what it does, so that nobody has to read its log meanwhile.
     """
 
     name: str
     summary: str
     workers: int
+    keeps_tally: bool = False
 
     def load(self) -> Callable[[Work], None]:
         """The stage's `run`. Its module, and the libraries that it needs, are imported only now."""
@@ -36,8 +38,8 @@ STAGES = {
         Stage("processes", "a pool of worker processes", _PROCESSES),
         Stage("subprocess", "threads, and an external program for each file", 16),
         Stage("loop", "one thread, an event loop", 32),
-        Stage("director", "events decide what is next; every state is seen", 1),
-        Stage("lineage", "the director, and every event says what caused it", 1),
+        Stage("director", "events decide what is next; every state is seen", 1, keeps_tally=True),
+        Stage("lineage", "the director, and every event says what caused it", 1, keeps_tally=True),
     )
 }
 

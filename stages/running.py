@@ -11,6 +11,7 @@ Invariants:
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from eventflow.folder import Folder
 from eventflow.interrupts import Interrupts
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import RunFolder, create_run
+from eventflow.own_tally import OwnTally
 from eventflow.progress import Failure, Tally
 from eventflow.recorder import Recorder, Span
 from eventflow.request import BadLine, Request, count_requests
@@ -154,7 +156,7 @@ class _Sitting:
         """From the first event to the last. Signals that come after the stage has ended change nothing."""
         root = self._root()
         interrupts = Interrupts(self._cancel, lambda: self._work is not None)
-        with interrupts, LiveTally(self._folder.log) as live:
+        with interrupts, self._tally() as live:
             try:
                 self._work_through(root, live, interrupts)
                 self._end(root, live)
@@ -163,10 +165,18 @@ class _Sitting:
             tally = live.stop()
         return self._summary(tally)
 
-    def _work_through(self, root: Span, live: LiveTally, interrupts: Interrupts) -> None:
+    def _tally(self) -> LiveTally | OwnTally:
+        if find_stage(self._settings.stage).keeps_tally:
+            return OwnTally(self._recorder, self._resumption.tally if self._resumption else None)
+        return LiveTally(self._folder.log)
+
+    def _work_through(self, root: Span, live: LiveTally | OwnTally, interrupts: Interrupts) -> None:
         try:
             work = self._begin(root)
-            with root, self._watch(self._folder, live.tally, self._total), Sampler(root.record):
+            if isinstance(live, OwnTally):
+                live.watch(work.tally)
+                work.report = live.report
+            with root, self._watch(self._folder, live.tally, self._total), Sampler(partial(live.record_sample, root)):
                 self._run_stage(work, interrupts)
         except StoreError as problem:
             self._problem = problem
@@ -206,7 +216,7 @@ class _Sitting:
             work.abandon_in_flight()
             work.close()
 
-    def _end(self, root: Span, live: LiveTally) -> None:
+    def _end(self, root: Span, live: LiveTally | OwnTally) -> None:
         self._recorder.flush()
         counts = msgspec.structs.asdict(self._counts(live.stop()))
         if self._state == "completed":

@@ -40,7 +40,9 @@ def demo(
     size: Annotated[str, typer.Option(help="Their size, about.")] = "64KiB",
     latency: Annotated[str, typer.Option(help="The server's median latency.")] = "20ms",
     faults: Annotated[str, typer.Option(help="The share of requests that fail, in eight ways.")] = "2%",
-    stages: Annotated[str, typer.Option(help="Which stages, in order.")] = "serial,threads,processes,subprocess,loop",
+    stages: Annotated[
+        str, typer.Option(help="Which stages, in order.")
+    ] = "serial,threads,processes,subprocess,loop,director,lineage",
     seed: Annotated[int, typer.Option(help="The server's choices follow from it.")] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The report.")] = Path("demo-report.html"),
     store: StoreOption = None,

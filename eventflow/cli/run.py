@@ -12,24 +12,42 @@ import typer
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.cli.output import print_json, status_console
 from eventflow.cli.progress_view import watch_nothing, watch_run
-from eventflow.errors import UsageError
+from eventflow.errors import UsageError, name_of
 from eventflow.log.recovery import recover_run
 from eventflow.log.runs import find_run, store_path
-from eventflow.quantities import format_duration, format_size, parse_duration
+from eventflow.quantities import format_duration, format_size, parse_duration, parse_size
 from eventflow.redaction import redact_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from eventflow.work import Settings
     from stages.running import Summary
 
 _LEAVE_SECONDS = 1.0
+_PANEL = "For the director and lineage stages"
+_DIRECTED = ("director", "lineage")
+_DIRECTED_OPTIONS = (
+    "concurrency",
+    "retries",
+    "rate",
+    "max_size",
+    "min_rate",
+    "deadline_s",
+    "request_deadline_s",
+    "decode",
+    "robots",
+)
+_CONCURRENCY_MAX = 1024
 _EXIT = {"failed": 3, "interrupted": 130}
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 
 def run(
-    stage: Annotated[str, typer.Argument(help="How to run: serial, threads, processes, subprocess or loop.")],
+    stage: Annotated[
+        str,
+        typer.Argument(help="How to run: serial, threads, processes, subprocess, loop, director or lineage."),
+    ],
     urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
     source: Annotated[
         str | None,
@@ -40,7 +58,9 @@ def run(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")] = Path("files"),
     workers: Annotated[
         int | None,
-        typer.Option("--workers", "-w", min=1, max=10_000, help="How many at once. Default: the stage's own."),
+        typer.Option(
+            "--workers", "-w", min=1, max=10_000, help="How many at once; for the director, in how many processes."
+        ),
     ] = None,
     program: Annotated[
         str | None,
@@ -49,16 +69,41 @@ def run(
         ),
     ] = None,
     timeout: Annotated[str, typer.Option(help="How long to wait for a connection or for the next bytes.")] = "30s",
+    user_agent: Annotated[str | None, typer.Option(metavar="TEXT", help="Who you are, to the server.")] = None,
+    concurrency: Annotated[
+        str,
+        typer.Option(metavar="N|auto", help="Requests in flight to one origin; auto finds it.", rich_help_panel=_PANEL),
+    ] = "auto",
+    retries: Annotated[int, typer.Option(min=0, max=100, help="How often to try again.", rich_help_panel=_PANEL)] = 4,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Requests a second to one origin.", rich_help_panel=_PANEL)
+    ] = None,
+    max_size: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The largest body to take.", rich_help_panel=_PANEL)
+    ] = None,
+    min_rate: Annotated[
+        str, typer.Option(metavar="SIZE", help="The fewest bytes a second to put up with.", rich_help_panel=_PANEL)
+    ] = "64 B",
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long the run may take.", rich_help_panel=_PANEL)
+    ] = None,
+    request_deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long one request may take.", rich_help_panel=_PANEL)
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Store bodies without their Content-Encoding.", rich_help_panel=_PANEL)
+    ] = False,
+    robots: Annotated[bool, typer.Option("--robots", help="Heed robots.txt.", rich_help_panel=_PANEL)] = False,
     store: StoreOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Fetch, verify and store many things, in one stage of the ladder.
 
-    Example: eventflow run loop --input urls.txt --out files/
+    Example: eventflow run director --input urls.txt --out files/
     """
     from eventflow.engines.program import check_program
-    from eventflow.work import Settings
+    from eventflow.work import USER_AGENT, Settings
     from stages.registry import find_stage
     from stages.running import start
 
@@ -78,7 +123,18 @@ def run(
         out=str(out.absolute()),
         program=argv,
         timeout_s=parse_duration(timeout),
+        user_agent=_user_agent(user_agent) if user_agent is not None else USER_AGENT,
+        concurrency=_concurrency(concurrency),
+        retries=retries,
+        rate=rate,
+        max_size=parse_size(max_size) if max_size is not None else None,
+        min_rate=parse_size(min_rate),
+        deadline_s=parse_duration(deadline) if deadline is not None else None,
+        request_deadline_s=parse_duration(request_deadline) if request_deadline is not None else None,
+        decode=decode,
+        robots=robots,
     )
+    _check_stage(settings, source)
     if stage == "serial" and settings.workers != 1:
         raise UsageError("serial has one worker", "leave --workers out, or choose another stage")
     watch = watch_nothing if json or quiet else watch_run
@@ -139,6 +195,35 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
             if thread.is_alive():
                 os._exit(status)
     raise typer.Exit(status)
+
+
+def _check_stage(settings: "Settings", source: str | None) -> None:
+    """Options that a stage does not know are refused, not ignored."""
+    if settings.stage in _DIRECTED:
+        if settings.workers > 1 and (source is None or not Path(source).is_file()):
+            raise UsageError("several workers need the list as a file", "give it with --input FILE, or use --workers 1")
+        return
+    plain = type(settings)(stage="", workers=1, out="")
+    for name in _DIRECTED_OPTIONS:
+        if getattr(settings, name) != getattr(plain, name):
+            option = f"--{name.removesuffix('_s').replace('_', '-')}"
+            raise UsageError(f"{option} does not go with {settings.stage}", "use `eventflow run director`")
+
+
+def _concurrency(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= _CONCURRENCY_MAX):
+        raise UsageError(
+            f"--concurrency {name_of(text)} is no number of requests", f"give 1 to {_CONCURRENCY_MAX}, or auto"
+        )
+    return int(text)
+
+
+def _user_agent(text: str) -> str:
+    if not text or not text.isprintable() or not text.isascii():
+        raise UsageError(f"{name_of(text)} cannot be a User-Agent", "give plain ASCII text")
+    return text
 
 
 def _program(command: str | None) -> tuple[str, ...]:

@@ -69,6 +69,7 @@ class Flight:
         "_queued_ns",
         "_started_ns",
         "_stored_bytes",
+        "_tally",
         "_trail",
         "line",
         "request",
@@ -82,7 +83,7 @@ class Flight:
         self,
         means: Means,
         queued: QueuedRequest,
-        line: Line,
+        line: "Line[Flight]",
         part: PartKept | None,
         *,
         admit: Callable[["Flight", Origin, float], None],
@@ -91,6 +92,7 @@ class Flight:
     ) -> None:
         self._means, self.request, self.root, self.line = means, queued.request, queued.root, line
         self._admit, self._judge, self._ended = admit, judge, ended
+        self._tally = means.tally
         self.url = self.request.url
         self.shown = redact_url(self.url)
         self.state = State(Phase.QUEUED, part=part)
@@ -121,7 +123,9 @@ class Flight:
         if self.state.phase is Phase.QUEUED:
             self._started_ns = self._means.clock()
             waited = (self._started_ns - self._queued_ns) / 1e9
-            self.happened(self.root.child(), RequestStarted(wait_seconds=waited))
+            started = RequestStarted(wait_seconds=waited)
+            self.happened(self.root.child(), started)
+            self._tally.note(self.request.number, started)
         else:
             self._actions = (Action.ATTEMPT,)
         try:
@@ -140,8 +144,7 @@ class Flight:
         """End the story of a request that was on its way when the run was interrupted."""
         if self.state.phase > Phase.QUEUED and self.state.phase < Phase.STORING:
             self._discard()
-            self.happened(self.root, RequestCancelled(seconds=self._since_start()))
-            self._ended(self)
+            self._end(RequestCancelled(seconds=self._since_start()))
 
     def on_stored(self, problem: OSError | None, seconds: float) -> None:
         """The file is durable under its name, or will never be."""
@@ -152,8 +155,7 @@ class Flight:
         name = self.request.name
         self.happened(self.root.child(), FileStored(name=name, bytes=self._stored_bytes, seconds=seconds))
         self._actions = ()
-        self.happened(self.root, RequestCompleted(name=name, bytes=self._stored_bytes, seconds=self._since_start()))
-        self._ended(self)
+        self._end(RequestCompleted(name=name, bytes=self._stored_bytes, seconds=self._since_start()))
 
     async def _carry_out(self, action: Action) -> None:
         if action is Action.ATTEMPT:
@@ -316,11 +318,12 @@ class Flight:
     def _fail(self, failure: RequestError) -> None:
         """The end. A part that could be gone on with stays, for a resume."""
         self._discard()
-        self.happened(
-            self.root,
-            RequestFailed(error=type(failure).__name__, message=str(failure), seconds=self._since_start()),
-        )
+        self._end(RequestFailed(error=type(failure).__name__, message=str(failure), seconds=self._since_start()))
+
+    def _end(self, outcome: RequestCompleted | RequestFailed | RequestCancelled) -> None:
+        self.happened(self.root, outcome)
         self._actions = ()
+        self._tally.note(self.request.number, outcome)
         self._ended(self)
 
     def _since_start(self) -> float:

@@ -11,22 +11,40 @@ Invariants:
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
+from eventflow.errors import RequestError
 from eventflow.http.concurrency import AdaptiveLimit, FixedLimit
 from eventflow.http.dialing import Origin
 from eventflow.http.pacing import Pacer
 from eventflow.http.retrying import Breaker, RetryBudget
 from eventflow.http.robots import Robots
 
-if TYPE_CHECKING:
-    from eventflow.director.flight import Flight
-    from eventflow.director.origins import Origins
+WaitingT = TypeVar("WaitingT")
 
 
-class Line:
+class Books(Protocol):
+    """Who keeps account of how the attempts at an origin end. Times are the monotonic clock's, in nanoseconds."""
+
+    def succeeded(self, line: "Line[WaitingT]", now_ns: int, begun_ns: int, size: int) -> None:
+        """An attempt brought what was asked for: `size` bytes."""
+        ...
+
+    def failed(
+        self,
+        line: "Line[WaitingT]",
+        now_ns: int,
+        begun_ns: int,
+        failure: RequestError,
+        headers: Mapping[str, str] | None,
+    ) -> None:
+        """An attempt failed, perhaps after a response with these headers."""
+        ...
+
+
+class Line(Generic[WaitingT]):
     """What is known of one origin, and who waits for it."""
 
     __slots__ = (
@@ -52,12 +70,12 @@ class Line:
         pacer: Pacer | None,
         breaker: Breaker,
         budget: RetryBudget,
-        books: "Origins",
+        books: Books,
     ) -> None:
         self.origin, self.limit, self.pacer = origin, limit, pacer
         self.breaker, self.budget, self.books = breaker, budget, books
         self.robots: Robots | None = None
-        self.queue: deque[Flight] = deque()
+        self.queue: deque[WaitingT] = deque()
         self.in_flight = 0
         self.is_ready = False  # it is in the ring
         self.is_open = False  # the breaker, as it was said
@@ -65,7 +83,7 @@ class Line:
         self.latency_s = 0.0
 
 
-class Lines:
+class Lines(Generic[WaitingT]):
     """All origins. Used by one trio run; nothing in here waits.
 
     Args:
@@ -76,12 +94,16 @@ class Lines:
     """
 
     def __init__(
-        self, make: Callable[[Origin], Line], total_max: int, now: Callable[[], float], chance: Callable[[], float]
+        self,
+        make: Callable[[Origin], Line[WaitingT]],
+        total_max: int,
+        now: Callable[[], float],
+        chance: Callable[[], float],
     ) -> None:
         self._make, self._total_max, self._now, self._chance = make, total_max, now, chance
-        self.by_origin: dict[Origin, Line] = {}
-        self._ring: deque[Line] = deque()
-        self._later: list[tuple[float, int, Line, Flight | None]] = []
+        self.by_origin: dict[Origin, Line[WaitingT]] = {}
+        self._ring: deque[Line[WaitingT]] = deque()
+        self._later: list[tuple[float, int, Line[WaitingT], WaitingT | None]] = []
         self._order = count()
         self.queued = 0
         self.in_flight = 0
@@ -91,14 +113,14 @@ class Lines:
         """Whether no more may be in flight in all."""
         return self.in_flight >= self._total_max
 
-    def line(self, origin: Origin) -> Line:
+    def line(self, origin: Origin) -> Line[WaitingT]:
         """The line of an origin."""
         line = self.by_origin.get(origin)
         if line is None:
             line = self.by_origin[origin] = self._make(origin)
         return line
 
-    def add(self, flight: "Flight", line: Line, *, first: bool = False) -> None:
+    def add(self, flight: WaitingT, line: Line[WaitingT], *, first: bool = False) -> None:
         """Put a request into a line, at its end or as the first."""
         if first:
             line.queue.appendleft(flight)
@@ -107,11 +129,11 @@ class Lines:
         self.queued += 1
         self._make_ready(line)
 
-    def add_later(self, flight: "Flight", line: Line, seconds: float) -> None:
+    def add_later(self, flight: WaitingT, line: Line[WaitingT], seconds: float) -> None:
         """Put a request into a line when some time has passed."""
         heapq.heappush(self._later, (self._now() + seconds, next(self._order), line, flight))
 
-    def take(self) -> "Flight | None":
+    def take(self) -> WaitingT | None:
         """The next request that may go now; give its place back with `release`."""
         if self.is_full:
             return None
@@ -134,7 +156,7 @@ class Lines:
             return line.queue.popleft()
         return None
 
-    def release(self, line: Line) -> None:
+    def release(self, line: Line[WaitingT]) -> None:
         """A request is not in flight any more."""
         line.in_flight -= 1
         self.in_flight -= 1
@@ -151,19 +173,19 @@ class Lines:
                 self._make_ready(line)
         return self._later[0][0] - now if self._later else None
 
-    def waiting(self) -> list["Flight"]:
+    def waiting(self) -> list[WaitingT]:
         """Every request that is in a line or waits for its time."""
         flights = [flight for line in self.by_origin.values() for flight in line.queue]
         return flights + [flight for _, _, _, flight in self._later if flight is not None]
 
-    def _wait(self, line: Line) -> float:
+    def _wait(self, line: Line[WaitingT]) -> float:
         now = self._now()
         wait = line.breaker.admits(now)
         if not wait and line.pacer is not None:
             wait = line.pacer.next_start(now, self._chance())
         return wait
 
-    def _make_ready(self, line: Line) -> None:
+    def _make_ready(self, line: Line[WaitingT]) -> None:
         if not line.is_ready and line.queue:
             line.is_ready = True
             self._ring.append(line)

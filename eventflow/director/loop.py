@@ -80,7 +80,9 @@ class Director:
         self._work, self._means, self._reads_inline = work, means, reads_inline
         self._chance = random.Random(means.sources.trace_id()).random  # noqa: S311  (jitter)
         self._origins = Origins(work, means, self._now, self._chance)
-        self.lines = Lines(self._origins.make, min(IN_FLIGHT_MAX, work.settings.in_flight_max), self._now, self._chance)
+        self.lines: Lines[Flight] = Lines(
+            self._origins.make, min(IN_FLIGHT_MAX, work.settings.in_flight_max), self._now, self._chance
+        )
         self._has_ended = False  # the input
         self._unfinished = 0
         self._all_done = trio.Event()

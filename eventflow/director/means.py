@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
@@ -14,24 +14,30 @@ from eventflow.http.decoding import DecodingLimits, accept_encoding
 from eventflow.http.dialing import Dialer, Origin
 from eventflow.http.pool import Pool
 from eventflow.landing import Landing
-from eventflow.work import Workplace
-
-if TYPE_CHECKING:
-    from eventflow.director.attempt import Attempt
+from eventflow.work import Work
 
 _LOOK_SECONDS = 0.25
+
+
+class Watched(Protocol):
+    """Something that may take too long."""
+
+    def check(self, now_ns: int) -> None:
+        """Stop if it has taken too long, by the monotonic clock."""
+        ...
 
 
 class Means:
     """Made inside the trio run that uses it.
 
     Args:
-        place: the recorder, the output folder and the store of this process.
+        place: the recorder, the output folder, the store and the tally of this process.
         landing: where small files go.
     """
 
-    def __init__(self, place: Workplace, landing: Landing) -> None:
+    def __init__(self, place: Work, landing: Landing) -> None:
         settings = place.settings
+        self.tally = place.tally
         self.place, self.settings, self.landing = place, settings, landing
         self.folder, self.store, self.run = place.folder, place.store, place.recorder.run
         self.sources = place.recorder.sources
@@ -41,7 +47,7 @@ class Means:
         self.dialer = Dialer(connect_s=settings.timeout_s, sources=self.sources)
         self.lanes = Lanes()
         self.decoding_limits = DecodingLimits()
-        self.attempts: set[Attempt] = set()
+        self.attempts: set[Watched] = set()
         self.storing = 0  # files that are on their way to be durable
         self._room = trio.Event()
         self._names = count()

@@ -6,7 +6,9 @@ Invariants:
 """
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
+from eventflow.director.flight import Flight
 from eventflow.director.line import Line
 from eventflow.director.means import Means
 from eventflow.errors import ConnectionLost, ConnectRefused, HttpStatus, PartOutdated, RequestError, TimedOut
@@ -36,15 +38,15 @@ class Origins:
         self._work, self._means, self._now, self._chance = work, means, now, chance
         self._policy = RetryPolicy(attempts_max=work.settings.retries + 1)
         self._spans: dict[Origin, Span] = {}
-        self._lines: list[Line] = []
+        self._lines: list[Line[Flight]] = []
         self._grown = False
 
-    def make(self, origin: Origin) -> Line:
+    def make(self, origin: Origin) -> Line[Flight]:
         """The line of an origin that was not met before."""
         settings = self._work.settings
         limit = AdaptiveLimit() if settings.concurrency is None else FixedLimit(settings.concurrency)
         pacer = Pacer(settings.rate) if settings.rate is not None else None
-        line = Line(origin, limit, pacer, Breaker(), RetryBudget(self._policy), self)
+        line: Line[Flight] = Line(origin, limit, pacer, Breaker(), RetryBudget(self._policy), self)
         self._lines.append(line)
         return line
 
@@ -53,7 +55,7 @@ class Origins:
         grown, self._grown = self._grown, False
         return grown
 
-    def succeeded(self, line: Line, now_ns: int, begun_ns: int, size: int) -> None:
+    def succeeded(self, line: Line[Any], now_ns: int, begun_ns: int, size: int) -> None:
         """An attempt brought what was asked for."""
         line.budget.succeeded()
         line.breaker.succeeded()
@@ -65,7 +67,7 @@ class Origins:
             line.latency_s, self._grown = seconds, True
 
     def failed(
-        self, line: Line, now_ns: int, begun_ns: int, failure: RequestError, headers: Mapping[str, str] | None
+        self, line: Line[Any], now_ns: int, begun_ns: int, failure: RequestError, headers: Mapping[str, str] | None
     ) -> None:
         """An attempt failed."""
         now_s, seconds = now_ns / 1e9, (now_ns - begun_ns) / 1e9
@@ -81,7 +83,7 @@ class Origins:
             if wait:
                 line.pacer.hold_until(now_s + wait)
 
-    def judge(self, line: Line, failure: RequestError, tries: int) -> tuple[float, str] | None:
+    def judge(self, line: Line[Any], failure: RequestError, tries: int) -> tuple[float, str] | None:
         """Whether a failed request is worth another try: after how many seconds, and why."""
         if isinstance(failure, PartOutdated):
             return 0.0, failure.what
@@ -108,7 +110,7 @@ class Origins:
                     )
                 )
 
-    def _span(self, line: Line) -> Span:
+    def _span(self, line: Line[Any]) -> Span:
         span = self._spans.get(line.origin)
         if span is None:
             recorder = self._work.recorder

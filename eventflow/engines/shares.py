@@ -8,12 +8,15 @@ Invariants:
     when this returns or raises, none of them is left.
 """
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -23,6 +26,7 @@ from eventflow.engines.processes import GRACE_SECONDS, WorkerDied
 from eventflow.engines.worker import leave_with_parent
 from eventflow.errors import StoreError, UsageError
 from eventflow.event import Link
+from eventflow.own_tally import Count, count_of, counted
 from eventflow.recorder import Recorder
 from eventflow.request import BadLine, Request
 from eventflow.resume import Resumption
@@ -31,6 +35,7 @@ from eventflow.story import Interrupted
 from eventflow.vocabulary import ProcessExited, ProcessStarted
 from eventflow.work import Settings, Work
 
+_REPORT_SECONDS = 0.1
 _DONE, _INTERRUPTED, _STORE_FAILED = 0, 130, 3
 
 
@@ -74,17 +79,26 @@ def run_in_shares(work: Work, carry_out: Callable[[Work], None]) -> None:
         )
         for index in range(count)
     ]
-    processes = [context.Process(target=_carry_out, args=(share, carry_out), daemon=False) for share in shares]
+    pipes = [context.Pipe(duplex=False) for _ in shares]
+    processes = [
+        context.Process(target=_carry_out, args=(share, carry_out, sender))
+        for share, (_, sender) in zip(shares, pipes, strict=True)
+    ]
     begun = work.recorder.sources.monotonic_ns()
     try:
         for process in processes:
             process.start()
-        _wait(processes)
+        for _, sender in pipes:
+            sender.close()
+        _wait(work, processes, [receiver for receiver, _ in pipes])
     except BaseException:
         work.cancel()
         _stop(processes)
         raise
     finally:
+        for index, (receiver, _) in enumerate(pipes):
+            _receive(work, index, receiver)
+            receiver.close()
         seconds = (work.recorder.sources.monotonic_ns() - begun) / 1e9
         for process in processes:
             if process.pid is not None and work.recorder.failure is None:
@@ -97,15 +111,29 @@ def run_in_shares(work: Work, carry_out: Callable[[Work], None]) -> None:
         raise WorkerDied(codes)
 
 
-def _wait(processes: Sequence[BaseProcess]) -> None:
-    """Until all have ended, or one has failed."""
+def _wait(work: Work, processes: Sequence[BaseProcess], receivers: Sequence[Connection]) -> None:
+    """Until all have ended, or one has failed; their counts are passed on."""
     left = list(processes)
+    open_receivers = dict(enumerate(receivers))
     while left:
-        multiprocessing.connection.wait([process.sentinel for process in left])
+        multiprocessing.connection.wait([*(process.sentinel for process in left), *open_receivers.values()])
+        for index, receiver in list(open_receivers.items()):
+            if not _receive(work, index, receiver):
+                del open_receivers[index]
         for process in [process for process in left if process.exitcode is not None]:
             left.remove(process)
             if process.exitcode not in (_DONE, _INTERRUPTED):
                 raise WorkerDied((process.exitcode or 0,))
+
+
+def _receive(work: Work, index: int, receiver: Connection) -> bool:
+    """Take the counts that a process has sent; False when it sends no more."""
+    try:
+        while receiver.poll():
+            work.report(index, msgspec.msgpack.decode(receiver.recv_bytes(), type=Count))
+    except (EOFError, OSError):
+        return False
+    return True
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
@@ -121,7 +149,7 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
             process.join()
 
 
-def _carry_out(share: Share, carry_out: Callable[[Work], None]) -> None:
+def _carry_out(share: Share, carry_out: Callable[[Work], None], sender: Connection) -> None:
     """In the process: its own recorder, its own director."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the run's process passes on SIGTERM
     leave_with_parent()
@@ -133,16 +161,52 @@ def _carry_out(share: Share, carry_out: Callable[[Work], None]) -> None:
         root.record(ProcessStarted(pid=os.getpid(), role="worker"), share.cause)
         resumption = Resumption(Path(share.log)) if share.resumed else None
         work = Work(settings, recorder, Path(share.log), root, share.cause, _items(share), resumption)
-        try:
-            carry_out(work)
-        except Interrupted:
-            code = _INTERRUPTED
-        finally:
-            work.close()
-        recorder.close()
+        with _Reports(share, work, sender):
+            try:
+                carry_out(work)
+            except Interrupted:
+                code = _INTERRUPTED
+            finally:
+                work.close()
+                recorder.close()
     except StoreError:
         code = _STORE_FAILED
     raise SystemExit(code)
+
+
+class _Reports:
+    """While it is entered, the run's process hears how far this one is, and at the end, what it has done."""
+
+    def __init__(self, share: Share, work: Work, sender: Connection) -> None:
+        self._share, self._work, self._sender = share, work, sender
+        self._base = counted(work.tally)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._report, name="eventflow-reports", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_error: object) -> None:
+        self._stopping.set()
+        self._thread.join()
+        with contextlib.suppress(OSError):
+            self._sender.send_bytes(self._count())
+        self._sender.close()
+
+    def _report(self) -> None:
+        """What was counted at one look is sent at a later one, when it is durable."""
+        statistics = self._work.recorder.statistics
+        recorded, count = statistics().recorded, self._count()
+        while not self._stopping.wait(_REPORT_SECONDS):
+            if statistics().durable >= recorded:
+                with contextlib.suppress(OSError):  # the run's process is gone, and this one soon
+                    self._sender.send_bytes(count)
+                recorded, count = statistics().recorded, self._count()
+
+    def _count(self) -> bytes:
+        share, count = self._share, count_of(self._work.tally, self._work.recorder, self._base)
+        mine = {number: failure for number, failure in count.failures.items() if number % share.count == share.index}
+        return msgspec.msgpack.encode(msgspec.structs.replace(count, failures=mine))
 
 
 def _items(share: Share) -> Iterator[Request | BadLine]:
