@@ -14,7 +14,7 @@ Invariants:
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from eventflow.folder import Folder
@@ -26,34 +26,41 @@ _IDLE_SECONDS = 0.5
 _COMPANY_SECONDS = 0.005
 
 Done = Callable[[OSError | None, float], None]
-Report = Callable[[Sequence[tuple[Done, OSError | None, float]]], None]
+CallSoon = Callable[[Callable[[], None]], None]
 
 
 @dataclass(slots=True)
-class _Landed:
-    """A file that has its bytes and no name yet."""
+class _File:
+    """A file that has its bytes, and perhaps its name."""
 
     descriptor: int
     name: str
     done: Done
     begun_ns: int
+    problem: OSError | None = None
 
 
 class Landing:
-    """Makes small files durable, in a thread of its own. `land` is called by one thread.
+    """Makes small files durable.
+
+    Its thread does what waits for the disk, and nothing else: a thread that works on each file would take the
+    interpreter from the loop each time, which costs more than the work.
+
+    `land` and every `done` are called in the loop's thread.
 
     Args:
         folder: where they go.
         tag: what `Folder.sweep` knows temporary files by: the run.
-        report: called in that thread with what became of a batch; it hands it over to whoever calls each `done`.
+        call_soon: has a function called in the loop's thread; may be called from any.
     """
 
-    def __init__(self, folder: Folder, tag: str, report: Report) -> None:
-        self._folder, self._tag, self._report = folder, tag, report
+    def __init__(self, folder: Folder, tag: str, call_soon: CallSoon) -> None:
+        self._folder, self._tag, self._call_soon = folder, tag, call_soon
         self._clock = SystemSources.monotonic_ns
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
-        self._waiting: list[_Landed] = []
+        self._changed = threading.Condition()
+        self._written: list[_File] = []
+        self._named: list[list[_File]] = []
+        self._naming = 0  # batches that the loop's thread is to name
         self._closing = False
         self._thread: threading.Thread | None = None
         self.works = _can_sync_file_system() and folder.takes_unnamed()
@@ -61,7 +68,7 @@ class Landing:
     @property
     def is_full(self) -> bool:
         """Whether it is time to let it catch up."""
-        return len(self._waiting) >= WAITING_MAX
+        return len(self._written) >= WAITING_MAX
 
     def land(self, name: str, body: bytes, done: Done) -> None:
         """Write a file; `done` hears of a problem, or None, and the seconds that it took, once it is durable.
@@ -71,62 +78,88 @@ class Landing:
         """
         begun = self._clock()
         descriptor = self._folder.write_unnamed(body)
-        with self._lock:
-            self._waiting.append(_Landed(descriptor, name, done, begun))
+        with self._changed:
+            self._written.append(_File(descriptor, name, done, begun))
             if self._thread is None:
-                self._thread = threading.Thread(target=self._land_batches, name="eventflow-landing", daemon=False)
+                self._thread = threading.Thread(target=self._work, name="eventflow-landing", daemon=False)
                 self._thread.start()
-            if len(self._waiting) == 1:
+            if len(self._written) == 1:
                 self._changed.notify()
 
     def close(self) -> None:
-        """Land what waits, and end the thread. Idempotent."""
-        with self._lock:
+        """Land what waits, and end the thread; the loop goes on meanwhile. Idempotent."""
+        with self._changed:
             self._closing = True
             self._changed.notify()
             thread = self._thread
         if thread is not None:
             thread.join()
 
-    def _land_batches(self) -> None:
-        while batch := self._next_batch():
-            self._report(self._land(batch))
+    def _work(self) -> None:
+        while self._wait():
+            with self._changed:
+                written, self._written = self._written[:_BATCH_MAX], self._written[_BATCH_MAX:]
+                named, self._named = self._named, []
+                self._naming += bool(written)
+            for batch in named:
+                self._sync_names(batch)
+            if written:
+                self._sync_bytes(written)
 
-    def _next_batch(self) -> list[_Landed]:
-        """What waits, after a moment for company: to be woken for each file costs more than the file."""
-        with self._lock:
-            self._changed.wait_for(lambda: self._waiting or self._closing, _IDLE_SECONDS)
-            if not self._closing and len(self._waiting) < _BATCH_MAX:
+    def _wait(self) -> bool:
+        """Until there is something to do, and a moment for company. False when there will be nothing more."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._written or self._named or (self._closing and not self._naming), _IDLE_SECONDS
+            )
+            if not self._closing and len(self._written) < _BATCH_MAX:
                 self._changed.wait_for(lambda: self._closing, _COMPANY_SECONDS)
-            batch, self._waiting = self._waiting[:_BATCH_MAX], self._waiting[_BATCH_MAX:]
-            if not batch:
-                self._thread = None
-            return batch
+            if self._written or self._named or self._naming:
+                return True
+            self._thread = None
+            return False
 
-    def _land(self, batch: list[_Landed]) -> list[tuple[Done, OSError | None, float]]:
-        problems: dict[int, OSError] = {}
+    def _sync_bytes(self, batch: list[_File]) -> None:
         try:
             self._folder.sync_file_system()
         except OSError as problem:
-            problems = dict.fromkeys((id(file) for file in batch), problem)
-        folders: dict[tuple[str, ...], list[_Landed]] = {}
+            for file in batch:
+                file.problem = problem
+        self._call_soon(lambda: self._name(batch))
+
+    def _name(self, batch: list[_File]) -> None:
+        """In the loop's thread."""
         for file in batch:
-            if id(file) not in problems:
-                parents = tuple(file.name.split("/")[:-1])
+            if file.problem is None:
                 try:
                     self._folder.name_unnamed(file.descriptor, file.name, self._tag)
-                    folders.setdefault(parents, []).append(file)
                 except OSError as problem:
-                    problems[id(file)] = problem
+                    file.problem = problem
             with contextlib.suppress(OSError):
                 os.close(file.descriptor)
+        with self._changed:
+            self._naming -= 1
+            self._named.append(batch)
+            self._changed.notify()
+
+    def _sync_names(self, batch: list[_File]) -> None:
+        folders: dict[tuple[str, ...], list[_File]] = {}
+        for file in batch:
+            if file.problem is None:
+                folders.setdefault(tuple(file.name.split("/")[:-1]), []).append(file)
         for parents, files in folders.items():
             try:
                 self._folder.sync_names(parents)
             except OSError as problem:
-                problems |= dict.fromkeys((id(file) for file in files), problem)
+                for file in files:
+                    file.problem = problem
         now = self._clock()
-        return [(file.done, problems.get(id(file)), (now - file.begun_ns) / 1e9) for file in batch]
+        self._call_soon(lambda: _tell(batch, now))
+
+
+def _tell(batch: list[_File], now_ns: int) -> None:
+    for file in batch:
+        file.done(file.problem, (now_ns - file.begun_ns) / 1e9)
 
 
 def _can_sync_file_system() -> bool:

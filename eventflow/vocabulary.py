@@ -327,6 +327,14 @@ class BreakerClosed(Payload, frozen=True, kw_only=True):
     origin: str
 
 
+class RobotsRead(Payload, frozen=True, kw_only=True):
+    """The robots.txt of an origin was asked for. `status` 0: it could not be had. In the stream of the origin."""
+
+    TYPE: ClassVar[str] = "robots.read"
+    origin: str
+    status: int
+
+
 class ProcessStarted(Payload, frozen=True, kw_only=True):
     """A process of the run began: the run itself, a worker, or an external program (arguments are never recorded)."""
 

@@ -33,7 +33,7 @@ from eventflow.http.exchange import Unanswered, exchange
 from eventflow.http.message import Head
 from eventflow.http.pool import Connection
 from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Partial, Refuse, judge, range_headers
-from eventflow.http.url import split_url
+from eventflow.http.url import Destination
 from eventflow.http.wire import Wire
 from eventflow.http_failures import status_failure
 from eventflow.recorder import Span
@@ -82,7 +82,7 @@ class Errand(msgspec.Struct, frozen=True):
     """What one try is to do.
 
     Attributes:
-        url: where to, secrets included.
+        destination, target: where to, and what for, secrets included.
         shown: the redacted URL.
         name: the final name of the file.
         kept: what an earlier attempt left.
@@ -90,7 +90,8 @@ class Errand(msgspec.Struct, frozen=True):
         deadline_ns: when it must have ended, by the monotonic clock.
     """
 
-    url: str
+    destination: Destination
+    target: str
     shown: str
     name: str
     kept: PartKept | None
@@ -112,7 +113,7 @@ class Attempt:
         self._means, self._happened, self._errand = means, happened, errand
         self._shown, self._clock = errand.shown, means.clock
         self.span = root.child()
-        self.destination, self._target = split_url(errand.url)
+        self.destination, self._target = errand.destination, errand.target
         self._partial: Partial | None = None
         self._resumed_part: Part | None = None
         self._body: ArrivingBody | None = None

@@ -17,7 +17,7 @@ from eventflow.director.attempt import Arrived, Attempt, Errand
 from eventflow.director.decide import Action, Phase, State, decide
 from eventflow.director.line import Line
 from eventflow.director.means import Means
-from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, RobotsDisallow, StoreError
+from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, RobotsDisallow, ServerAbsent, StoreError
 from eventflow.event import Link, Payload
 from eventflow.folder import Part
 from eventflow.http.dialing import Origin
@@ -48,11 +48,14 @@ class Flight:
     Args:
         means: what all requests share.
         queued: the request, its root span and when it was queued.
-        line: the line of its origin; another one's after a redirect.
         part: what an earlier sitting of the run left of its file.
         admit: puts it into its line again, after some seconds.
         judge: whether a failure is worth another try: the seconds to wait and why, or None.
         ended: called when its story has ended.
+
+    Attributes:
+        line: the line of its origin, to be set; another one's after a redirect.
+        destination, target: where `url` leads.
     """
 
     __slots__ = (
@@ -71,11 +74,13 @@ class Flight:
         "_stored_bytes",
         "_tally",
         "_trail",
+        "destination",
         "line",
         "request",
         "root",
         "shown",
         "state",
+        "target",
         "url",
     )
 
@@ -83,18 +88,19 @@ class Flight:
         self,
         means: Means,
         queued: QueuedRequest,
-        line: "Line[Flight]",
         part: PartKept | None,
         *,
         admit: Callable[["Flight", Origin, float], None],
         judge: Callable[["Flight", RequestError], tuple[float, str] | None],
         ended: Callable[["Flight"], None],
     ) -> None:
-        self._means, self.request, self.root, self.line = means, queued.request, queued.root, line
+        self._means, self.request, self.root = means, queued.request, queued.root
         self._admit, self._judge, self._ended = admit, judge, ended
         self._tally = means.tally
         self.url = self.request.url
         self.shown = redact_url(self.url)
+        self.destination, self.target = split_url(self.url)
+        self.line: Line[Flight]
         self.state = State(Phase.QUEUED, part=part)
         self._actions: tuple[Action, ...] = ()
         self._queued_ns, self._started_ns = queued.queued_ns, 0
@@ -167,18 +173,24 @@ class Flight:
         elif action is Action.JUDGE:
             self._judge_failure()
         elif action is Action.ADMIT:
-            self._admit(self, split_url(self.url)[0].origin, 0.0)
+            self._admit(self, self.destination.origin, 0.0)
 
     # ------------------------------------------------------------------------------------------------------ attempts
 
     async def _try(self) -> None:
         means, line = self._means, self.line
-        if line.robots is not None and not line.robots.allows(means.settings.user_agent, self.url):
-            self._fail(RobotsDisallow(self.shown, "robots.txt asks to leave it"))
+        if line.breaker.opened and line.is_absent and line.breaker.until_s > means.clock() / 1e9:
+            self._fail(ServerAbsent(self.shown, "the server has failed for a minute, so it is left alone"))
             return
+        if means.settings.robots:
+            await line.books.ask_robots(line)
+            if line.robots is not None and not line.robots.allows(means.settings.user_agent, self.url):
+                self._fail(RobotsDisallow(self.shown, "robots.txt asks to leave it"))
+                return
         deadline = means.settings.request_deadline_s
         errand = Errand(
-            self.url,
+            self.destination,
+            self.target,
             self.shown,
             self.request.name,
             self.state.part,
@@ -225,7 +237,7 @@ class Flight:
         redirect = self._trail.follow(status, location)
         authorization = self._authorization or attempt.destination.authorization
         self._authorization = authorization if redirect.same_origin else None
-        self.url, self.shown = redirect.url, redact_url(redirect.url)
+        self._go_to(redirect.url)
         self._last_attempt = self.happened(attempt.span, AttemptRedirected(status=status, url=self.shown))
 
     def _judge_failure(self) -> None:
@@ -238,13 +250,17 @@ class Flight:
         self.happened(self.root, RequestDelayed(seconds=seconds, reason=reason))
         self._start_over()
         self._actions = ()
-        self._admit(self, split_url(self.url)[0].origin, seconds)
+        self._admit(self, self.destination.origin, seconds)
 
     def _start_over(self) -> None:
         """The next try begins where the list says, not where redirects led."""
         if self._trail is not None:
-            self.url, self.shown = self.request.url, redact_url(self.request.url)
+            self._go_to(self.request.url)
             self._trail = self._authorization = None
+
+    def _go_to(self, url: str) -> None:
+        self.url, self.shown = url, redact_url(url)
+        self.destination, self.target = split_url(url)
 
     # --------------------------------------------------------------------------------------------- verify and store
 

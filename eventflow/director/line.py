@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
+import trio
+
 from eventflow.errors import RequestError
 from eventflow.http.concurrency import AdaptiveLimit, FixedLimit
 from eventflow.http.dialing import Origin
@@ -22,6 +24,7 @@ from eventflow.http.pacing import Pacer
 from eventflow.http.retrying import Breaker, RetryBudget
 from eventflow.http.robots import Robots
 
+_ABSENT_OPENINGS = 6
 WaitingT = TypeVar("WaitingT")
 
 
@@ -30,6 +33,10 @@ class Books(Protocol):
 
     def succeeded(self, line: "Line[WaitingT]", now_ns: int, begun_ns: int, size: int) -> None:
         """An attempt brought what was asked for: `size` bytes."""
+        ...
+
+    async def ask_robots(self, line: "Line[WaitingT]") -> None:
+        """See to it that `line.robots` is there."""
         ...
 
     def failed(
@@ -61,6 +68,7 @@ class Line(Generic[WaitingT]):
         "pacer",
         "queue",
         "robots",
+        "robots_asked",
     )
 
     def __init__(
@@ -75,12 +83,24 @@ class Line(Generic[WaitingT]):
         self.origin, self.limit, self.pacer = origin, limit, pacer
         self.breaker, self.budget, self.books = breaker, budget, books
         self.robots: Robots | None = None
+        self.robots_asked: trio.Event | None = None
         self.queue: deque[WaitingT] = deque()
         self.in_flight = 0
         self.is_ready = False  # it is in the ring
         self.is_open = False  # the breaker, as it was said
         self.limit_said = 0
         self.latency_s = 0.0
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether the origin has been unwell for so long (a minute) that nobody waits for it any more."""
+        return self.breaker.opened >= _ABSENT_OPENINGS
+
+    def hold_until(self, when_s: float) -> None:
+        """Let nobody go before that time of the monotonic clock: the origin asked for it."""
+        if self.pacer is None:
+            self.pacer = Pacer(None)
+        self.pacer.hold_until(when_s)
 
 
 class Lines(Generic[WaitingT]):
@@ -144,7 +164,7 @@ class Lines(Generic[WaitingT]):
                 ring.popleft().is_ready = False
                 continue
             wait = self._wait(line)
-            if wait > 0:
+            if wait > 0 and not line.is_absent:
                 ring.popleft().is_ready = False
                 heapq.heappush(self._later, (self._now() + wait, next(self._order), line, None))
                 continue

@@ -12,7 +12,7 @@ Invariants:
 import contextlib
 import random
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import trio
 
@@ -22,8 +22,7 @@ from eventflow.director.means import Means
 from eventflow.director.origins import Origins
 from eventflow.errors import RequestError, StoreError
 from eventflow.http.dialing import Origin
-from eventflow.http.url import split_url
-from eventflow.landing import Done, Landing
+from eventflow.landing import Landing
 from eventflow.story import QueuedRequest
 from eventflow.work import Work
 
@@ -47,10 +46,7 @@ async def run_director(work: Work, *, reads_inline: bool) -> None:
     _allow_descriptors()
     token = trio.lowlevel.current_trio_token()
 
-    def report(results: Sequence[tuple[Done, OSError | None, float]]) -> None:
-        token.run_sync_soon(_call_all, results)
-
-    landing = Landing(work.folder, work.recorder.run, report)
+    landing = Landing(work.folder, work.recorder.run, lambda function: token.run_sync_soon(_call, function))
     means = Means(work, landing)
     director = Director(work, means, reads_inline=reads_inline)
     try:
@@ -61,10 +57,9 @@ async def run_director(work: Work, *, reads_inline: bool) -> None:
             await director.settle()
 
 
-def _call_all(results: Sequence[tuple[Done, OSError | None, float]]) -> None:
+def _call(function: Callable[[], None]) -> None:
     with contextlib.suppress(StoreError):  # the watch raises it, where it can be raised
-        for done, problem, seconds in results:
-            done(problem, seconds)
+        function()
 
 
 class Director:
@@ -153,9 +148,9 @@ class Director:
             self._has_ended = True
             self._end_if_done()
             return False
-        line = self.lines.line(split_url(queued.request.url)[0].origin)
         part = self._work.part(queued.request.number)
-        flight = Flight(self._means, queued, line, part, admit=self._admit, judge=self._judge, ended=self._ended)
+        flight = Flight(self._means, queued, part, admit=self._admit, judge=self._judge, ended=self._ended)
+        line = flight.line = self.lines.line(flight.destination.origin)
         self._unfinished += 1
         self.lines.add(flight, line)
         return True

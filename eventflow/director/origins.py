@@ -8,16 +8,19 @@ Invariants:
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import trio
+
 from eventflow.director.flight import Flight
 from eventflow.director.line import Line
 from eventflow.director.means import Means
+from eventflow.director.robots_file import fetch_robots
 from eventflow.errors import ConnectionLost, ConnectRefused, HttpStatus, PartOutdated, RequestError, TimedOut
 from eventflow.http.concurrency import AdaptiveLimit, FixedLimit
 from eventflow.http.dialing import Origin
 from eventflow.http.pacing import Pacer
-from eventflow.http.retrying import Again, Breaker, RetryBudget, RetryPolicy, decide_retry, parse_rate_limit
+from eventflow.http.retrying import Again, Breaker, RetryBudget, RetryPolicy, decide_retry, is_unwell, parse_rate_limit
 from eventflow.recorder import Span
-from eventflow.vocabulary import BreakerClosed, BreakerOpened, LimitChanged
+from eventflow.vocabulary import BreakerClosed, BreakerOpened, LimitChanged, RobotsRead
 from eventflow.work import Work
 
 _OVERLOAD = (TimedOut, ConnectionLost, ConnectRefused)
@@ -75,13 +78,12 @@ class Origins:
         too_much = isinstance(failure, _OVERLOAD) or status in _OVERLOAD_STATUSES
         if line.limit.finished(now_s, seconds, line.in_flight, 0, not too_much):
             line.latency_s, self._grown = seconds, True
-        if line.breaker.failed(now_s, failure) and not line.is_open:
+        if is_unwell(failure) and line.breaker.failed(now_s):
             line.is_open = True
-            self._span(line).record(BreakerOpened(origin=line.origin.authority, seconds=line.breaker.admits(now_s)))
-        if headers is not None and line.pacer is not None:
-            wait = parse_rate_limit(headers, self._means.sources.time_ns() / 1e9)
-            if wait:
-                line.pacer.hold_until(now_s + wait)
+            seconds = line.breaker.until_s - now_s
+            self._span(line).record(BreakerOpened(origin=line.origin.authority, seconds=seconds))
+        if headers is not None and (wait := parse_rate_limit(headers, self._means.sources.time_ns() / 1e9)):
+            line.hold_until(now_s + min(wait, self._policy.retry_after_cap_s))
 
     def judge(self, line: Line[Any], failure: RequestError, tries: int) -> tuple[float, str] | None:
         """Whether a failed request is worth another try: after how many seconds, and why."""
@@ -89,9 +91,26 @@ class Origins:
             return 0.0, failure.what
         now_s = self._means.sources.time_ns() / 1e9
         verdict = decide_retry(self._policy, failure, attempt=tries, chance=self._chance(), now_s=now_s)
-        if not isinstance(verdict, Again) or not line.budget.may_retry():
+        if not isinstance(verdict, Again) or not line.budget.take():
             return None
         return verdict.seconds, verdict.reason
+
+    async def ask_robots(self, line: Line[Any]) -> None:
+        """Read the origin's robots.txt, once; whoever else asks meanwhile waits."""
+        if line.robots is not None:
+            return
+        if line.robots_asked is not None:
+            await line.robots_asked.wait()
+            return
+        line.robots_asked = trio.Event()
+        try:
+            status, line.robots = await fetch_robots(self._means, line.origin)
+            self._span(line).record(RobotsRead(origin=line.origin.authority, status=status))
+            delay = line.robots.crawl_delay(self._work.settings.user_agent)
+            if delay and (self._work.settings.rate or 1e9) > 1 / delay:
+                line.pacer = Pacer(1 / delay)
+        finally:
+            line.robots_asked.set()
 
     def tick(self) -> None:
         """Say what has changed; called a few times a second."""

@@ -22,11 +22,17 @@ def split_url(url: str) -> tuple[Destination, str]:
     >>> split_url("http://me:pw@Example.org:8080?q=1#top")[1]
     '/?q=1'
     """
+    slash = url.find("/", url.find("://") + 3)
+    if slash >= 0 and "?" not in url[:slash] and "#" not in url:
+        return _destination(url[:slash]), url[slash:]
+    return _split_oddly(url.partition("#")[0])
+
+
+def _split_oddly(url: str) -> tuple[Destination, str]:
+    """Without a path, or with a fragment, which is never sent."""
     begin = url.find("://") + 3
-    end = min((place for mark in "/?#" if (place := url.find(mark, begin)) >= 0), default=len(url))
+    end = min((place for mark in "/?" if (place := url.find(mark, begin)) >= 0), default=len(url))
     target = url[end:]
-    if "#" in target:
-        target = target.partition("#")[0]
     return _destination(url[:end]), target if target.startswith("/") else f"/{target}"
 
 
