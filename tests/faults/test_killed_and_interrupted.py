@@ -179,7 +179,10 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_litter(
     assert (attempted.process.returncode, err) == (130, "")
     summary = json.loads(out)
     assert summary["state"] == "interrupted"
-    assert summary["completed"] + summary["cancelled"] <= summary["requests"] < 80
+    assert summary["completed"] + summary["cancelled"] < 80
+    assert summary["completed"] + summary["cancelled"] <= summary["requests"] <= 80
+    if not STAGES[stage].keeps_tally:  # the director reads some requests ahead
+        assert summary["requests"] < 80
     assert summary["failed"] == 0
     attempted.wait_gone()
     names = sorted(path.name for path in attempted.out.iterdir())
