@@ -1,4 +1,4 @@
-"""A small, good client in each Python library: `_fetch_peer.py KIND LIST OUT CONNECTIONS`, run by `benchmarks/fetch.py`.
+"""A small, good client in each Python library, for `benchmarks/fetch.py`: `_fetch_peer.py KIND LIST OUT CONNECTIONS`.
 
 LIST has a URL a line. Prints `{"seconds": ...}`: from the first client object to the last file, without imports and
 start-up. KIND `check-LIBRARY` only imports it. Needs nothing but the library, since it runs in any interpreter.
