@@ -5,12 +5,12 @@ link, or our own CPU. From there on it only makes each request wait, and at some
 Latency alone cannot tell, since it varies with the sizes of files and with our own event loop; throughput can. What is
 measured is requests and bytes together, so that neither a mix of sizes nor a change of it looks like a slower origin.
 
-    SEARCH  doubles the limit while that brings a quarter more at least (the start-up of BBR, draft-ietf-ccwg-bbr),
-            and then lands a fifth above the knee: the best rate, divided by the best rate for each request in flight.
+    SEARCH  doubles the limit while that brings a quarter more (the start-up of BBR, draft-ietf-ccwg-bbr), and then
+            lands a fifth above the knee: the best rate, divided by the best rate for each request in flight.
     HOLD    measures. After some windows it probes a quarter up or a fifth down, in turns.
     PROBE   stays where it is if that was good, and else goes back. Upward is good if two fifths of the proportional
             gain came: so of two clients of one origin the one with less catches up (who has most gains little by more).
-            Downward is good if less than a tenth of the proportional loss came.
+            Downward is good if less than a tenth of the proportional loss came. A few in flight need less reason.
     SINK    halves the limit while that costs little, after latency has grown threefold. Then SEARCH.
 
 A window is a whole number of generations: from one completion to the completion of a request that began after it. So
@@ -27,15 +27,14 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum
+from typing import NamedTuple
 
 INITIAL = 8
 LEAST = 1
 MOST = 1_024
 
-_SEARCH_GAIN = 0.25  # of the proportional gain, for going on
 _HEADROOM = 1.2
-_UP, _UP_GAIN = 1.25, 0.4
-_DOWN, _DOWN_LOSS = 0.8, 0.1
+_DOWN = 0.8
 _SINK_LOSS = 0.3
 _ROAD_FREE = 0.7  # a probe that gains so much of the proportional gain is followed by a search
 _FULL = 0.8  # in flight, of the limit; with less, the limit is not what holds the rate
@@ -52,6 +51,33 @@ _SLOW_REQUESTS, _SLOW_SECONDS = 8, 0.25
 _SLOW_LONG_REQUESTS, _SLOW_LONG_SECONDS = 3, 1.0
 _FAILED_WEIGHT, _FAILED_SHARE = 1 / 32, 0.2
 _SILENCE_SECONDS = 0.5
+
+
+class _Manner(NamedTuple):
+    """How much of the proportional gain or loss is worth a step.
+
+    Attributes:
+        search: for going on with doubling.
+        up_factor: how far up a probe goes.
+        up: for staying there.
+        down: at most so much of the loss, for staying down.
+    """
+
+    search: float
+    up_factor: float
+    up: float
+    down: float
+
+
+# Few in flight harm nobody, and at a soft knee the last tenth of throughput costs many: so up to here every gain is
+# taken. With more, a gain must be worth it, or two clients that share an origin would drive each other up without end.
+_FEW = 32
+_GENEROUS = _Manner(search=0.1, up_factor=1.5, up=0.15, down=0.03)
+_STRICT = _Manner(search=0.25, up_factor=1.25, up=0.4, down=0.1)
+
+
+def _manner(limit: int) -> _Manner:
+    return _GENEROUS if limit <= _FEW else _STRICT
 
 
 class FixedLimit:
@@ -235,7 +261,7 @@ class AdaptiveLimit:
         base = self._base
         self._best_share = max(self._best_share, window.rate / window.limit)
         gain = window.gain(base) if base else math.inf
-        if base is None or gain - 1 >= _SEARCH_GAIN * (window.limit / base.limit - 1):
+        if base is None or gain - 1 >= _manner(window.limit).search * (window.limit / base.limit - 1):
             self._base, self._confirmed = window, False
             if window.limit < self._most:
                 return self._move(now_s, window.limit * 2, "search")
@@ -265,14 +291,15 @@ class AdaptiveLimit:
         self._phase, self._confirmed = _Phase.PROBE, False
         if self._downward:
             return self._move(now_s, min(self.limit - 1, int(self.limit * _DOWN)), "probe down")
-        return self._move(now_s, max(self.limit + 1, math.ceil(self.limit * _UP)), "probe up")
+        return self._move(now_s, max(self.limit + 1, math.ceil(self.limit * _manner(self.limit).up_factor)), "probe up")
 
     def _judge(self, now_s: float, window: _Window) -> bool:
         """Stay where the probe went, or go back."""
         base = self._base
         assert base is not None
         elasticity = (window.gain(base) - 1) / (window.limit / base.limit - 1)
-        good = elasticity <= _DOWN_LOSS if self._downward else elasticity >= _UP_GAIN
+        manner = _manner(window.limit)
+        good = elasticity <= manner.down if self._downward else elasticity >= manner.up
         if not good:
             self._patience = min(self._patience * 2, _PATIENCE_MAX)
             return self._hold(now_s, base.limit, "probe in vain")
