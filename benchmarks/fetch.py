@@ -20,6 +20,7 @@ memory where there is /dev/shm; the event stores go to a disk, which is synced b
 import argparse
 import contextlib
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -86,6 +87,9 @@ class Bench:
 def main() -> None:
     """Run the scenarios that were asked for and print their tables."""
     options = _parse()
+    # Each of 1024 connections has a file open too: more than the 1024 descriptors that a shell often allows at first.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     base = options.out_folder or (Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None)
     with contextlib.ExitStack() as stack:
         served, work = (_fresh(stack, base) for _ in range(2))
