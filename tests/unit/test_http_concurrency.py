@@ -42,7 +42,7 @@ def best_fixed(latency_s: float, places: int, kind: str, noise: float, spread: f
     """The best that a fixed limit reaches."""
     tries = (places // 2, places, places * 2)
     return max(
-        steady_rate(FixedLimit(limit), origin_of(latency_s, places, kind, noise), kind, max(800, 6 * limit), spread)
+        steady_rate(FixedLimit(limit), origin_of(latency_s, places, kind, noise), kind, max(1_000, 8 * limit), spread)
         for limit in tries
     )
 
@@ -53,7 +53,7 @@ def best_fixed(latency_s: float, places: int, kind: str, noise: float, spread: f
 def test_nine_tenths_of_the_best_fixed_limit(latency_s: float, places: int, kind: str, noise: float) -> None:
     """In each cell of the grid, also if latencies and sizes vary, after a few thousand requests."""
     spread = noise * 5 / 3
-    requests = max(2_000, min(8_000, int(4 * places / latency_s)))
+    requests = max(2_000, min(10_000, int(4 * places / latency_s)))
     found = steady_rate(AdaptiveLimit(), origin_of(latency_s, places, kind, noise), kind, requests, spread)
     # A whole number of generations in the measured half would be luck: the best is no more than what the origin can.
     best = min(best_fixed(latency_s, places, kind, noise, spread), 1.02 * places / latency_s * math.exp(noise**2 / 2))
