@@ -28,7 +28,8 @@ from eventflow.log.reader import read_events
 from eventflow.log.runs import find_run
 from eventflow.origin.launch import Origin, start_origin
 from eventflow.origin.settings import OriginSettings
-from eventflow.vocabulary import LimitChanged, decode_payload
+from eventflow.origin_events import LimitChanged
+from eventflow.vocabulary import decode_payload
 
 SIZE = 10 << 10
 SETTINGS = ("1", "4", "16", "64", "256", "auto")

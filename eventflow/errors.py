@@ -318,12 +318,6 @@ class CertificateRejected(ConnectFailed):
     fix = "do not trust the server until its certificate is mended; a private authority goes into SSL_CERT_FILE"
 
 
-class PartOutdated(RequestError):
-    """The server has no more of the entity that a part was begun with, so the file is fetched from its beginning."""
-
-    fix = "nothing: it is fetched again at once"
-
-
 class ServerAbsent(RequestError, ConnectionError):
     """The origin failed so often that it is left alone for a while (circuit breaker); nothing was sent."""
 
@@ -352,16 +346,6 @@ class HeadTooLarge(BadResponse):
     """Status line and headers, or their number, are over the limit; or interim responses do not end."""
 
 
-class TooManyRedirects(BadResponse):
-    """One redirect after the other, more than the limit, or in a circle."""
-
-
-class BadRedirect(BadResponse):
-    """A redirect that is not followed: to another scheme, from https to http, or to something that is no URL."""
-
-    fix = "open the URL in a browser and see where it leads"
-
-
 class BadEncoding(BadResponse):
     """The body is not in the encoding that Content-Encoding names, ends early in it, or the encoding is not known."""
 
@@ -372,12 +356,6 @@ class ExpandsTooMuch(BadResponse):
     """The body decodes to far more bytes than were sent: a decompression bomb."""
 
     fix = "fetch it without --decode, which keeps the bytes as they are sent"
-
-
-class RobotsDisallow(RequestError):
-    """The origin's robots.txt asks not to fetch it, and --robots was given."""
-
-    fix = "leave it, or fetch without --robots"
 
 
 class ChecksumMismatch(RequestError):

@@ -1,6 +1,7 @@
 """The vocabulary: every type of event, what it says and when it is emitted.
 
-This is the only file that knows the names. A projection matches on these classes; a stage builds them. Sizes are in
+This file and `eventflow.origin_events`, which it takes in, are the only ones that know the names. A projection matches
+on these classes; a stage builds them. Sizes are in
 bytes and durations in seconds of the monotonic clock, always.
 
 Invariants:
@@ -12,6 +13,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from eventflow import origin_events
 from eventflow.errors import MalformedPayload
 from eventflow.event import Payload, StoredEvent
 
@@ -139,34 +141,6 @@ class AttemptStarted(Payload, frozen=True, kw_only=True):
     server_port: int
     method: str = "GET"
     resend_count: int = 0
-
-
-class ConnectionOpened(Payload, frozen=True, kw_only=True):
-    """A connection was made for the attempt. `address` is the one of all the addresses that answered first.
-
-    Times are those of the three steps, one after the other; 0 where there was nothing to do.
-    """
-
-    TYPE: ClassVar[str] = "connection.opened"
-    connection: str
-    address: str
-    port: int
-    dns_seconds: float
-    connect_seconds: float
-    tls_seconds: float
-    tls_version: str | None = None
-
-
-class ConnectionTaken(Payload, frozen=True, kw_only=True):
-    """The attempt took a kept connection. It links to the last event of the attempt that had it before.
-
-    `requests` is how many went over it before this one.
-    """
-
-    TYPE: ClassVar[str] = "connection.taken"
-    connection: str
-    requests: int
-    idle_seconds: float
 
 
 class AttemptSent(Payload, frozen=True, kw_only=True):
@@ -299,42 +273,6 @@ class FileStored(Payload, frozen=True, kw_only=True):
     seconds: float
 
 
-class LimitChanged(Payload, frozen=True, kw_only=True):
-    """How many requests may be in flight to an origin at once has changed. In the stream of the origin.
-
-    At most a few a second for each origin. `latency_seconds` is the median of what was measured.
-    """
-
-    TYPE: ClassVar[str] = "limit.changed"
-    origin: str
-    limit: int
-    in_flight: int
-    latency_seconds: float = 0.0
-
-
-class BreakerOpened(Payload, frozen=True, kw_only=True):
-    """The origin fails so often that it is left alone for `seconds`. In the stream of the origin."""
-
-    TYPE: ClassVar[str] = "breaker.opened"
-    origin: str
-    seconds: float
-
-
-class BreakerClosed(Payload, frozen=True, kw_only=True):
-    """The origin answers again. In the stream of the origin."""
-
-    TYPE: ClassVar[str] = "breaker.closed"
-    origin: str
-
-
-class RobotsRead(Payload, frozen=True, kw_only=True):
-    """The robots.txt of an origin was asked for. `status` 0: it could not be had. In the stream of the origin."""
-
-    TYPE: ClassVar[str] = "robots.read"
-    origin: str
-    status: int
-
-
 class ProcessStarted(Payload, frozen=True, kw_only=True):
     """A process of the run began: the run itself, a worker, or an external program (arguments are never recorded)."""
 
@@ -427,3 +365,4 @@ def decode_payload(event: StoredEvent) -> Payload:
 
 
 _KNOWN = payload_types()
+assert origin_events.LimitChanged.TYPE in _KNOWN

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from stages.running import Summary
 
 _LEAVE_SECONDS = 1.0
-_PANEL = "For the director and lineage stages"
 _DIRECTED = ("director", "lineage")
 _DIRECTED_OPTIONS = (
     "concurrency",
@@ -41,59 +40,77 @@ _CONCURRENCY_MAX = 1024
 _EXIT = {"failed": 3, "interrupted": 130}
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+_PANEL = "For the director and lineage stages"
+ConcurrencyOption = Annotated[
+    str, typer.Option(metavar="N|auto", help="Requests in flight to one origin; auto finds it.", rich_help_panel=_PANEL)
+]
+RetriesOption = Annotated[int, typer.Option(min=0, max=100, help="How often to try again.", rich_help_panel=_PANEL)]
+RateOption = Annotated[
+    float | None, typer.Option(min=0.001, help="Requests a second to one origin.", rich_help_panel=_PANEL)
+]
+MaxSizeOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="The largest body to take.", rich_help_panel=_PANEL)
+]
+MinRateOption = Annotated[
+    str, typer.Option(metavar="SIZE", help="The fewest bytes a second to put up with.", rich_help_panel=_PANEL)
+]
+DeadlineOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="How long the run may take.", rich_help_panel=_PANEL)
+]
+RequestDeadlineOption = Annotated[
+    str | None, typer.Option(metavar="TIME", help="How long one request may take.", rich_help_panel=_PANEL)
+]
+DecodeOption = Annotated[
+    bool, typer.Option("--decode", help="Store bodies without their Content-Encoding.", rich_help_panel=_PANEL)
+]
+RobotsOption = Annotated[bool, typer.Option("--robots", help="Heed robots.txt.", rich_help_panel=_PANEL)]
+
+
+StageArgument = Annotated[
+    str, typer.Argument(help="How to run: serial, threads, processes, subprocess, loop, director or lineage.")
+]
+UrlsArgument = Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")]
+InputOption = Annotated[
+    str | None,
+    typer.Option(
+        "--input", "-i", metavar="FILE|-", help="A list: a URL a line, or URL<TAB>name<TAB>sha256, or JSON lines."
+    ),
+]
+OutOption = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers", "-w", min=1, max=10_000, help="How many at once; for the director, in how many processes."
+    ),
+]
+ExecOption = Annotated[
+    str | None,
+    typer.Option(
+        "--exec", metavar="COMMAND", help="For subprocess: run on each file. {path}, {name}, {url} are filled in."
+    ),
+]
+TimeoutOption = Annotated[str, typer.Option(help="How long to wait for a connection or for the next bytes.")]
+UserAgentOption = Annotated[str | None, typer.Option(metavar="TEXT", help="Who you are, to the server.")]
 
 
 def run(
-    stage: Annotated[
-        str,
-        typer.Argument(help="How to run: serial, threads, processes, subprocess, loop, director or lineage."),
-    ],
-    urls: Annotated[list[str] | None, typer.Argument(metavar="[URL]...", help="What to fetch.")] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--input", "-i", metavar="FILE|-", help="A list: a URL a line, or URL<TAB>name<TAB>sha256, or JSON lines."
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where the files go.")] = Path("files"),
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            "--workers", "-w", min=1, max=10_000, help="How many at once; for the director, in how many processes."
-        ),
-    ] = None,
-    program: Annotated[
-        str | None,
-        typer.Option(
-            "--exec", metavar="COMMAND", help="For subprocess: run on each file. {path}, {name}, {url} are filled in."
-        ),
-    ] = None,
-    timeout: Annotated[str, typer.Option(help="How long to wait for a connection or for the next bytes.")] = "30s",
-    user_agent: Annotated[str | None, typer.Option(metavar="TEXT", help="Who you are, to the server.")] = None,
-    concurrency: Annotated[
-        str,
-        typer.Option(metavar="N|auto", help="Requests in flight to one origin; auto finds it.", rich_help_panel=_PANEL),
-    ] = "auto",
-    retries: Annotated[int, typer.Option(min=0, max=100, help="How often to try again.", rich_help_panel=_PANEL)] = 4,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, help="Requests a second to one origin.", rich_help_panel=_PANEL)
-    ] = None,
-    max_size: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="The largest body to take.", rich_help_panel=_PANEL)
-    ] = None,
-    min_rate: Annotated[
-        str, typer.Option(metavar="SIZE", help="The fewest bytes a second to put up with.", rich_help_panel=_PANEL)
-    ] = "64 B",
-    deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help="How long the run may take.", rich_help_panel=_PANEL)
-    ] = None,
-    request_deadline: Annotated[
-        str | None, typer.Option(metavar="TIME", help="How long one request may take.", rich_help_panel=_PANEL)
-    ] = None,
-    decode: Annotated[
-        bool, typer.Option("--decode", help="Store bodies without their Content-Encoding.", rich_help_panel=_PANEL)
-    ] = False,
-    robots: Annotated[bool, typer.Option("--robots", help="Heed robots.txt.", rich_help_panel=_PANEL)] = False,
+    stage: StageArgument,
+    urls: UrlsArgument = None,
+    source: InputOption = None,
+    out: OutOption = Path("files"),
+    workers: WorkersOption = None,
+    program: ExecOption = None,
+    timeout: TimeoutOption = "30s",
+    user_agent: UserAgentOption = None,
+    concurrency: ConcurrencyOption = "auto",
+    retries: RetriesOption = 4,
+    rate: RateOption = None,
+    max_size: MaxSizeOption = None,
+    min_rate: MinRateOption = "64 B",
+    deadline: DeadlineOption = None,
+    request_deadline: RequestDeadlineOption = None,
+    decode: DecodeOption = False,
+    robots: RobotsOption = False,
     store: StoreOption = None,
     json: JsonOption = False,
     quiet: QuietOption = False,
@@ -135,8 +152,6 @@ def run(
         robots=robots,
     )
     _check_stage(settings, source)
-    if stage == "serial" and settings.workers != 1:
-        raise UsageError("serial has one worker", "leave --workers out, or choose another stage")
     watch = watch_nothing if json or quiet else watch_run
     summary = start(
         store_path(store),
@@ -199,6 +214,8 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
 
 def _check_stage(settings: "Settings", source: str | None) -> None:
     """Options that a stage does not know are refused, not ignored."""
+    if settings.stage == "serial" and settings.workers != 1:
+        raise UsageError("serial has one worker", "leave --workers out, or choose another stage")
     if settings.stage in _DIRECTED:
         if settings.workers > 1 and (source is None or not Path(source).is_file()):
             raise UsageError("several workers need the list as a file", "give it with --input FILE, or use --workers 1")

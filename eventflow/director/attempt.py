@@ -9,18 +9,17 @@ Invariants:
 """
 
 from collections.abc import Callable
-from pathlib import PurePosixPath
 
 import msgspec
 import trio
 
 from eventflow.director.bodies import ArrivingBody, LargeBody
+from eventflow.director.keeping import Keeping, PartOutdated
 from eventflow.director.means import Means
 from eventflow.errors import (
     BadResponse,
     BodyTooLarge,
     DeadlinePassed,
-    PartOutdated,
     RequestError,
     TimedOut,
     TooSlow,
@@ -32,10 +31,11 @@ from eventflow.http.disposition import suggested_name
 from eventflow.http.exchange import Unanswered, exchange
 from eventflow.http.message import Head
 from eventflow.http.pool import Connection
-from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Partial, Refuse, judge, range_headers
+from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Refuse, judge, range_headers
 from eventflow.http.url import Destination
 from eventflow.http.wire import Wire
 from eventflow.http_failures import status_failure
+from eventflow.origin_events import ConnectionOpened, ConnectionTaken
 from eventflow.recorder import Span
 from eventflow.vocabulary import (
     AttemptAnswering,
@@ -45,9 +45,6 @@ from eventflow.vocabulary import (
     AttemptResponse,
     AttemptSent,
     AttemptStarted,
-    ConnectionOpened,
-    ConnectionTaken,
-    PartDropped,
     PartKept,
 )
 
@@ -114,8 +111,7 @@ class Attempt:
         self._shown, self._clock = errand.shown, means.clock
         self.span = root.child()
         self.destination, self._target = errand.destination, errand.target
-        self._partial: Partial | None = None
-        self._resumed_part: Part | None = None
+        self._keeping = Keeping(means, errand.name, errand.shown, lambda event: self._happened(self.span, event))
         self._body: ArrivingBody | None = None
         self._connection: Connection | None = None
         self._dialling: trio.CancelScope | None = None
@@ -142,11 +138,12 @@ class Attempt:
         self._means.attempts.add(self)
         try:
             if self._errand.kept is not None:
-                await self._take_up_part(self._errand.kept)
+                await self._keeping.take_up(self._errand.kept)
             await self._exchange()
             return await self._judge_end()
         except BaseException as problem:
-            await self._keep_or_drop()
+            body, self._body = self._body, None
+            await self._keeping.after_failure(body, self.head, self.failure)
             if self.verdict is not None and isinstance(problem, RequestError):
                 raise self.verdict from None
             raise
@@ -180,7 +177,8 @@ class Attempt:
     def on_sent(self) -> None:
         """The request is on its way."""
         self.active_ns = self._clock()
-        start = self._partial.have if self._partial is not None else None
+        partial = self._keeping.partial
+        start = partial.have if partial is not None else None
         self._happened(self.span, AttemptSent(seconds=self._since(self._begun_ns), range_start=start))
 
     def on_answering(self) -> None:
@@ -212,7 +210,7 @@ class Attempt:
                 suggested_name=suggested_name(disposition) if disposition else None,
             ),
         )
-        if head.status == 200 and self._partial is None:
+        if head.status == 200 and self._keeping.partial is None:
             self._begin_body(head, None)
         else:
             self._consider(head)
@@ -253,9 +251,8 @@ class Attempt:
             return
         self._progress_ns = now
         self._happened(self.span, AttemptProgressed(bytes=body.received, seconds=self._since(self._response_ns)))
-        if body.large is not None and (kept := self._part_kept(body)) is not None:
-            checkpoint = await body.large.settle()
-            self._record_kept(kept, checkpoint.bytes, checkpoint.sha256)
+        assert self.head is not None
+        await self._keeping.checkpoint(body, self.head)
 
     # ----------------------------------------------------------------------------------------------------- its parts
 
@@ -320,8 +317,8 @@ class Attempt:
         authorization = self._errand.authorization or self.destination.authorization
         if authorization is not None:
             lines.append(f"Authorization: {authorization}\r\n".encode("latin-1"))
-        if self._partial is not None:
-            lines += [name + b": " + value + b"\r\n" for name, value in range_headers(self._partial)]
+        if self._keeping.partial is not None:
+            lines += [name + b": " + value + b"\r\n" for name, value in range_headers(self._keeping.partial)]
         lines.append(b"\r\n")
         return b"".join(lines)
 
@@ -333,12 +330,12 @@ class Attempt:
             self._redirect, self._discarded = Redirected(status, location), 0
             return
         failure = status_failure(self._shown, status, headers.get("retry-after"))
-        if failure is not None and not (status == 416 and self._partial is not None):
+        if failure is not None and not (status == 416 and self._keeping.partial is not None):
             self.failure, self._discarded = failure, 0
             return
-        judgement = judge(self._partial, status, headers)
+        judgement = judge(self._keeping.partial, status, headers)
         if isinstance(judgement, Append):
-            self._begin_body(head, self._resumed_part)
+            self._begin_body(head, self._keeping.part)
             return
         if isinstance(judgement, AlreadyWhole):
             self._is_whole, self._discarded = True, 0
@@ -347,7 +344,7 @@ class Attempt:
         elif isinstance(judgement, AskAgain):
             self.failure, self._discarded = PartOutdated(self._shown, judgement.reason), 0
         else:
-            self._drop_part("the server sends all of it")
+            self._keeping.drop("the server sends all of it")
             self._begin_body(head, None)
 
     def _begin_body(self, head: Head, part: Part | None) -> None:
@@ -373,8 +370,7 @@ class Attempt:
         if self.failure is not None:
             raise self.failure
         if self._is_whole:
-            assert self._resumed_part is not None
-            return self._arrived(None, self._resumed_part)
+            return self._arrived(None, self._keeping.part)
         assert self._body is not None
         whole = await self._body.finish()
         return self._arrived(whole, self._body.large.part if self._body.large is not None else None)
@@ -387,94 +383,9 @@ class Attempt:
         self._happened(self.span, AttemptCompleted(seconds=self._since(self._begun_ns)))
         size = len(whole) if whole is not None else part.bytes if part is not None else 0
         decoded = head.headers.get("content-encoding") if body is not None and body.is_decoded else None
-        is_resumed = self._resumed_part is not None
-        self._body = self._resumed_part = None
+        is_resumed = self._keeping.part is not None
+        self._body = self._keeping.part = None
         return Arrived(whole, part, size, head.length is not None, is_resumed, decoded)
-
-    # ----------------------------------------------------------------------------------------------- parts that stay
-
-    async def _take_up_part(self, kept: PartKept) -> None:
-        """Go on from what is kept, if it still is what it was: its bytes are read and their digest compared."""
-        partial = Partial(kept.bytes, kept.etag, kept.last_modified, kept.date, kept.length, kept.content_encoding)
-        is_encoded = self._means.settings.decode and kept.content_encoding is not None
-        if kept.url != self._shown or is_encoded or not range_headers(partial):
-            self._drop_part("it is not of this URL, or the server gave no strong validator", kept)
-            return
-        part = None
-        try:
-            part = self._means.folder.reopen(self._errand.name, kept.name)
-            if await trio.to_thread.run_sync(part.matches, kept.bytes, kept.sha256):
-                self._partial, self._resumed_part = partial, part
-                return
-        except OSError:
-            pass
-        except BaseException:
-            if part is not None:
-                part.keep()
-            raise
-        if part is not None:
-            part.discard()
-        self._drop_part("its bytes are not there any more, or not what they were", kept)
-
-    def _drop_part(self, reason: str, kept: PartKept | None = None) -> None:
-        if self._resumed_part is not None:
-            self._resumed_part.discard()
-        elif kept is not None and PurePosixPath(kept.name).parent == PurePosixPath(self._errand.name).parent:
-            self._means.discard_part(self._errand.name, kept.name)
-        self._partial = self._resumed_part = None
-        self._happened(self.span, PartDropped(reason=reason))
-
-    async def _keep_or_drop(self) -> None:
-        """After a failure: keep what can be gone on with, remove the rest."""
-        body, self._body = self._body, None
-        if body is not None and body.large is not None:
-            self._resumed_part = None
-            await self._keep(body, body.large)
-        elif self._resumed_part is not None:
-            if isinstance(self.failure, PartOutdated):
-                self._drop_part(self.failure.what)
-            else:
-                self._resumed_part.keep()
-                self._resumed_part = None
-
-    async def _keep(self, body: ArrivingBody, large: LargeBody) -> None:
-        kept = self._part_kept(body)
-        try:
-            checkpoint = await large.settle()
-        except OSError:
-            kept, checkpoint = None, large.checkpoint
-        if kept is None or not checkpoint.bytes:
-            large.part.discard()
-            if self._partial is not None:
-                self._happened(self.span, PartDropped(reason="it could not be written"))
-            return
-        self._record_kept(kept, checkpoint.bytes, checkpoint.sha256)
-        large.part.keep()
-
-    def _record_kept(self, kept: PartKept, size: int, sha256: str) -> None:
-        self._happened(self.span, msgspec.structs.replace(kept, bytes=size, sha256=sha256))
-
-    def _part_kept(self, body: ArrivingBody) -> PartKept | None:
-        """The event that lets a later attempt go on from this body, None if the server does not name the entity."""
-        if body.large is None or body.is_decoded or self.head is None:
-            return None
-        headers, before = self.head.headers, self._errand.kept if self._partial is not None else None
-        length = self.head.length
-        if length is not None and self._partial is not None:
-            length += self._partial.have
-        kept = PartKept(
-            name=body.large.part.temporary,
-            bytes=0,
-            sha256="",
-            url=self._shown,
-            etag=headers.get("etag") or (before.etag if before else None),
-            last_modified=headers.get("last-modified") or (before.last_modified if before else None),
-            date=headers.get("date"),
-            content_encoding=headers.get("content-encoding"),
-            length=length if length is not None else before.length if before else None,
-        )
-        named = Partial(1, kept.etag, kept.last_modified, kept.date, None, kept.content_encoding)
-        return kept if range_headers(named) else None
 
     def _since(self, begun_ns: int) -> float:
         return (self._clock() - begun_ns) / 1e9

@@ -17,11 +17,12 @@ from eventflow.director.attempt import Arrived, Attempt, Errand
 from eventflow.director.decide import Action, Phase, State, decide
 from eventflow.director.line import Line
 from eventflow.director.means import Means
-from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, RobotsDisallow, ServerAbsent, StoreError
+from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, ServerAbsent, StoreError
 from eventflow.event import Link, Payload
 from eventflow.folder import Part
 from eventflow.http.dialing import Origin
 from eventflow.http.redirects import Trail
+from eventflow.http.robots import RobotsDisallow
 from eventflow.http.url import split_url
 from eventflow.http_failures import explain
 from eventflow.recorder import Span

@@ -11,16 +11,17 @@ from typing import Any
 import trio
 
 from eventflow.director.flight import Flight
+from eventflow.director.keeping import PartOutdated
 from eventflow.director.line import Line
 from eventflow.director.means import Means
 from eventflow.director.robots_file import fetch_robots
-from eventflow.errors import ConnectionLost, ConnectRefused, HttpStatus, PartOutdated, RequestError, TimedOut
+from eventflow.errors import ConnectionLost, ConnectRefused, HttpStatus, RequestError, TimedOut
 from eventflow.http.concurrency import AdaptiveLimit, FixedLimit
 from eventflow.http.dialing import Origin
 from eventflow.http.pacing import Pacer
 from eventflow.http.retrying import Again, Breaker, RetryBudget, RetryPolicy, decide_retry, is_unwell, parse_rate_limit
+from eventflow.origin_events import BreakerClosed, BreakerOpened, LimitChanged, RobotsRead
 from eventflow.recorder import Span
-from eventflow.vocabulary import BreakerClosed, BreakerOpened, LimitChanged, RobotsRead
 from eventflow.work import Work
 
 _OVERLOAD = (TimedOut, ConnectionLost, ConnectRefused)

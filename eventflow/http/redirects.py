@@ -11,7 +11,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import msgspec
 
-from eventflow.errors import BadRedirect, TooManyRedirects
+from eventflow.errors import BadResponse
 from eventflow.http.url import split_url
 from eventflow.redaction import redact_url
 
@@ -20,6 +20,16 @@ URL_CHARACTERS_MAX = 64 << 10
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]{1,253})(?::[0-9]{1,5})?")
+
+
+class TooManyRedirects(BadResponse):
+    """One redirect after the other, more than the limit, or in a circle."""
+
+
+class BadRedirect(BadResponse):
+    """A redirect that is not followed: to another scheme, from https to http, or to something that is no URL."""
+
+    fix = "open the URL in a browser and see where it leads"
 
 
 class Redirect(msgspec.Struct, frozen=True):

@@ -9,12 +9,19 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote
 
+from eventflow.errors import RequestError
 from eventflow.http.url import split_url
 
 BYTES_MAX = 500 << 10
 _TOKEN = re.compile(r"[A-Za-z_-]+")
 _DELAY_MAX_SECONDS = 60.0
 _Rule = tuple[bool, str]
+
+
+class RobotsDisallow(RequestError):
+    """The origin's robots.txt asks not to fetch it, and --robots was given."""
+
+    fix = "leave it, or fetch without --robots"
 
 
 class Robots:

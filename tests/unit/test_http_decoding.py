@@ -15,12 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventflow.errors import BadEncoding, ExpandsTooMuch
-from eventflow.http.decoding import (
-    PIECE_BYTES_MAX,
-    DecodingLimits,
-    accept_encoding,
-    decoder,
-)
+from eventflow.http.decoding import PIECE_BYTES_MAX, DecodingLimits, accept_encoding, decoder
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -46,12 +41,8 @@ def brotli_fast(data: bytes) -> bytes:
     return bytes(brotli.compress(data, quality=1))
 
 
-ENCODERS: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": gzip.compress,
-    "deflate": zlib.compress,
-    "br": brotli_fast,
-    "zstd": zstd.compress,
-}
+ENCODERS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
+ENCODERS |= {"br": brotli_fast, "zstd": zstd.compress}
 STREAMS: list[tuple[str, Callable[[bytes], bytes]]] = [*ENCODERS.items(), ("deflate", raw_deflate)]
 
 
