@@ -148,7 +148,8 @@ class Tally:
     def note(self, number: int, payload: Payload) -> None:
         """Take a request event from whoever records it, in the order of its stream: the same as `feed`, but cheaper."""
         state = _STATES[payload.TYPE]
-        self._make_room(number)
+        if number >= len(self._states):
+            self._states.extend(bytes(number + 1 - len(self._states) + len(self._states) // 8))
         self._move(number, state)
         if state in _WITH_FACTS:
             self._enter(number, payload)
@@ -177,14 +178,15 @@ class Tally:
 
     def _leave(self, number: int, state: RequestState) -> None:
         if state is RequestState.COMPLETED:
-            self.bytes -= self._sizes[number]
+            self.bytes -= self._sizes[number] if number < len(self._sizes) else 0
         elif state is RequestState.FAILED:
             self.failures.pop(number, None)
 
     def _enter(self, number: int, payload: Payload) -> None:
         match payload:
             case RequestCompleted(bytes=size):
-                self._sizes[number] = size
+                if number < len(self._sizes):
+                    self._sizes[number] = size
                 self.bytes += size
             case RequestFailed(error=error, message=message) if len(self.failures) < FAILURES_KEPT_MAX:
                 self.failures[number] = Failure(number, error, message)
@@ -207,10 +209,10 @@ class Tally:
         self.last_ns = max(self.last_ns, event.time)
 
     def _make_room(self, number: int) -> None:
-        missing = number + 1 - len(self._states)
+        missing = number + 1 - len(self._sizes)
         if missing > 0:
-            room = max(missing, len(self._states) // 8)
-            self._states.extend(bytes(room))
+            room = max(missing, len(self._sizes) // 8)
+            self._states.extend(bytes(max(0, len(self._sizes) + room - len(self._states))))
             self._versions.extend([0] * room)
             self._sizes.extend([0] * room)
 

@@ -51,7 +51,7 @@ class Span:
     def __init__(self, recorder: "Recorder", stream: Stream, span_id: str, parent_span_id: str | None) -> None:
         self.recorder, self.stream = recorder, stream
         self.span_id, self.parent_span_id = span_id, parent_span_id
-        self._tokens: list[Token[Span]] = []
+        self._tokens: list[Token[Span]] | None = None
 
     def record(self, payload: Payload, *causes: Link) -> Link:
         """Record an event in this span. It links to the stream's event before it, and to `causes`.
@@ -70,10 +70,13 @@ class Span:
         return Handoff(stream.name, stream.trace_id, stream.version, stream.last, self.span_id, self.parent_span_id)
 
     def __enter__(self) -> Self:
+        if self._tokens is None:
+            self._tokens = []
         self._tokens.append(_current.set(self))
         return self
 
     def __exit__(self, *_error: object) -> None:
+        assert self._tokens is not None
         _current.reset(self._tokens.pop())
 
 

@@ -106,12 +106,39 @@ class Attempt:
         errand: what to do.
     """
 
+    __slots__ = (
+        "_begun_ns",
+        "_body",
+        "_clock",
+        "_connection",
+        "_dialling",
+        "_discarded",
+        "_errand",
+        "_happened",
+        "_is_whole",
+        "_keeping",
+        "_means",
+        "_progress_ns",
+        "_rate_bytes",
+        "_rate_ns",
+        "_redirect",
+        "_response_ns",
+        "_shown",
+        "_target",
+        "active_ns",
+        "destination",
+        "failure",
+        "head",
+        "span",
+        "verdict",
+    )
+
     def __init__(self, means: Means, root: Span, happened: Callable[..., Link], errand: Errand) -> None:
         self._means, self._happened, self._errand = means, happened, errand
         self._shown, self._clock = errand.shown, means.clock
         self.span = root.child()
         self.destination, self._target = errand.destination, errand.target
-        self._keeping = Keeping(means, errand.name, errand.shown, lambda event: self._happened(self.span, event))
+        self._keeping = Keeping(means, errand.name, errand.shown, self.span, happened)
         self._body: ArrivingBody | None = None
         self._connection: Connection | None = None
         self._dialling: trio.CancelScope | None = None

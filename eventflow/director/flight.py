@@ -71,6 +71,7 @@ class Flight:
         "_last_attempt",
         "_means",
         "_queued_ns",
+        "_record",
         "_started_ns",
         "_stored_bytes",
         "_tally",
@@ -97,7 +98,7 @@ class Flight:
     ) -> None:
         self._means, self.request, self.root = means, queued.request, queued.root
         self._admit, self._judge, self._ended = admit, judge, ended
-        self._tally = means.tally
+        self._tally, self._record = means.tally, queued.root.recorder.record
         self.url = self.request.url
         self.shown = redact_url(self.url)
         self.destination, self.target = split_url(self.url)
@@ -115,7 +116,7 @@ class Flight:
 
     def happened(self, span: Span, payload: Payload, *causes: Link) -> Link:
         """Record an event of this request, and decide what is next."""
-        link = span.record(payload, *causes)
+        link = self._record(span, payload, causes)
         self.state, actions = decide(self.state, payload)
         if actions:
             self._actions = actions

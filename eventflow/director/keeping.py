@@ -19,6 +19,7 @@ from eventflow.event import Payload
 from eventflow.folder import Part
 from eventflow.http.message import Head
 from eventflow.http.ranges import Partial, range_headers
+from eventflow.recorder import Span
 from eventflow.vocabulary import PartDropped, PartKept
 
 
@@ -35,17 +36,19 @@ class Keeping:
         means: what all requests share.
         name: the final name of the file.
         shown: the redacted URL.
-        happened: records an event of the attempt.
+        span: the attempt's.
+        happened: records an event of the request.
 
     Attributes:
         partial: what is there already and is asked to be continued; None: the whole is asked for.
         part: its file.
     """
 
-    __slots__ = ("_happened", "_kept", "_means", "_name", "_shown", "part", "partial")
+    __slots__ = ("_kept", "_means", "_name", "_record", "_shown", "_span", "part", "partial")
 
-    def __init__(self, means: Means, name: str, shown: str, happened: Callable[[Payload], object]) -> None:
-        self._means, self._name, self._shown, self._happened = means, name, shown, happened
+    def __init__(self, means: Means, name: str, shown: str, span: Span, happened: Callable[..., object]) -> None:
+        self._means, self._name, self._shown = means, name, shown
+        self._span, self._record = span, happened
         self._kept: PartKept | None = None
         self.partial: Partial | None = None
         self.part: Part | None = None
@@ -115,6 +118,9 @@ class Keeping:
             return
         self._happened(msgspec.structs.replace(kept, bytes=checkpoint.bytes, sha256=checkpoint.sha256))
         large.part.keep()
+
+    def _happened(self, event: Payload) -> None:
+        self._record(self._span, event)
 
     def _describe(self, body: ArrivingBody, head: Head) -> PartKept | None:
         """The event that lets a later attempt go on from this body, None if the server does not name the entity."""
