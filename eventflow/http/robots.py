@@ -1,7 +1,7 @@
 """robots.txt, for those who ask for it (RFC 9309). Pure: whoever has fetched the file says what came.
 
 The file is written by a stranger and read before each request, so reading it and matching are linear: a rule is not
-turned into a regular expression, since a few `*` would make one take for ever.
+turned into a regular expression, since a few `*` would make one take for ever, and many names share one list of rules.
 
 Two texts match if their octets do. What is not ASCII is compared percent-encoded, what is unreserved is compared
 decoded, and reserved characters as they are written: `%2F` is not `/` (RFC 9309 §2.2.2, RFC 3986 §6.2.2).
@@ -12,7 +12,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from eventflow.errors import RequestError
 from eventflow.http.url import split_url
@@ -63,6 +63,24 @@ class _Rule:
         return target.find(last, place) >= 0
 
 
+class _Group:
+    """What is asked of the robots that were named together.
+
+    A delay is for the names above it only, of which there were `place` at that time. It ends no list of names: what is
+    not in the RFC must not change what is (RFC 9309 §2.2.4).
+    """
+
+    __slots__ = ("delays", "names", "rules")
+
+    def __init__(self) -> None:
+        self.names = 0
+        self.rules: list[_Rule] = []
+        self.delays: list[tuple[int, float]] = []
+
+
+_Merged = tuple[list[_Rule], float | None]
+
+
 class Robots:
     """What an origin asks of robots.
 
@@ -72,16 +90,14 @@ class Robots:
         body: what it said, of which the whole lines of the first 500 KiB count. Any bytes are read without an error.
     """
 
-    __slots__ = ("_answer", "_delays", "_groups")
+    __slots__ = ("_answer", "_groups", "_merged")
 
     def __init__(self, status: int, body: bytes = b"") -> None:
-        self._groups: dict[str, list[_Rule]] = {}
-        self._delays: dict[str, float] = {}
+        self._groups: dict[str, list[tuple[_Group, int]]] = {}  # and which name of the group it is, from 0
+        self._merged: dict[str, _Merged] = {}  # by the names that somebody asked for
         self._answer = None if 200 <= status < 300 else 300 <= status < 500
         if self._answer is None:
             self._read(body)
-            for rules in self._groups.values():
-                rules.sort(key=lambda rule: (-rule.length, not rule.allows))
 
     def allows(self, user_agent: str, url: str) -> bool:
         r"""Whether the robot of that User-Agent header may fetch an ASCII URL with a host.
@@ -95,37 +111,49 @@ class Robots:
         if self._answer is not None:
             return self._answer
         target = target.replace("*", "%2A").replace("$", "%24")
-        rules = self._groups.get(self._group(user_agent), ())
-        return next((rule.allows for rule in rules if rule.matches(target)), True)
+        return next((rule.allows for rule in self._asked_of(user_agent)[0] if rule.matches(target)), True)
 
     def crawl_delay(self, user_agent: str) -> float | None:
         """The seconds to leave between two requests, at most a minute. Not in the RFC, but common."""
-        return self._delays.get(self._group(user_agent))
+        return self._asked_of(user_agent)[1]
 
-    def _group(self, user_agent: str) -> str:
-        """The name of the group that is for this robot; groups of one name were made one (RFC 9309 §2.2.1)."""
+    def _asked_of(self, user_agent: str) -> _Merged:
+        """What is for this robot: all groups of one name are one (RFC 9309 §2.2.1)."""
         token = _TOKEN.match(user_agent)
         name = token[0].lower() if token else ""
-        return name if name in self._groups else "*"
+        name = name if name in self._groups else "*"
+        merged = self._merged.get(name)
+        if merged is None:
+            merged = self._merged[name] = _merge(self._groups.get(name, ()))
+        return merged
 
     def _read(self, body: bytes) -> None:
-        names: list[str] = []
-        is_open = False  # a rule of the group has come: the next user-agent begins another
+        group = _Group()  # of nobody: rules before the first name are for no one
+        is_open = True  # a rule of the group has come: the next user-agent begins another
         for key, value in _fields(body):
             if key == "user-agent":
-                names = [] if is_open else names
+                group = _Group() if is_open else group
                 is_open = False
                 token = _TOKEN.match(value)
-                names.append(token[0].lower() if token else "")
-                self._groups.setdefault(names[-1], [])
+                self._groups.setdefault(token[0].lower() if token else "", []).append((group, group.names))
+                group.names += 1
             elif key in ("allow", "disallow"):
                 is_open = True
-                for name in names if value else ():
-                    self._groups[name].append(_Rule(value, key == "allow"))
+                if value:
+                    group.rules.append(_Rule(value, key == "allow"))
             elif key == "crawl-delay" and _DELAY.fullmatch(value):
-                # It ends no list of names: what is not in the RFC must not change what is (§2.2.4).
-                for name in names:
-                    self._delays[name] = max(self._delays.get(name, 0.0), min(CRAWL_DELAY_MAX_S, float(value)))
+                group.delays.append((group.names, min(CRAWL_DELAY_MAX_S, float(value))))
+
+
+def _merge(named: Iterable[tuple[_Group, int]]) -> _Merged:
+    """The rules of several groups, the one that decides first, and the longest delay."""
+    places: dict[_Group, int] = {}
+    for group, place in named:
+        places.setdefault(group, place)  # it may be named twice in one group; the first has all the delays
+    rules = [rule for group in places for rule in group.rules]
+    rules.sort(key=lambda rule: (-rule.length, not rule.allows))
+    delays = [delay for group, place in places.items() for names, delay in group.delays if names > place]
+    return rules, max(delays, default=None)
 
 
 def _fields(body: bytes) -> Iterator[tuple[str, str]]:

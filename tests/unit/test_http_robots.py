@@ -1,5 +1,7 @@
 """robots.txt by RFC 9309."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -153,6 +155,21 @@ def test_a_hostile_rule_takes_no_longer_than_others() -> None:
     """Many `*` in one rule: matching is linear. As a regular expression this would not end within a human life."""
     rule = b"User-agent: *\nDisallow: /" + b"*a" * 500 + b"*b$"
     assert Robots(200, rule).allows(ME, "http://example.org/" + "a" * 5_000)
+
+
+def test_many_names_and_many_rules_are_not_multiplied() -> None:
+    """A file within the size limit may name 14 000 robots for 20 000 rules: memory for the sum, not for the product."""
+    names = b"".join(b"User-agent: a%d\n" % number for number in range(14_000))
+    body = names + b"Disallow: /\n" * 20_000
+    assert len(body) < BYTES_MAX
+    tracemalloc.start()
+    try:
+        robots = Robots(200, body)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert not robots.allows("a13999", "http://example.org/x")
+    assert peak < 64 << 20
 
 
 @given(body=st.binary(max_size=300), agent=st.text(max_size=10))
