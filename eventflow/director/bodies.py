@@ -10,9 +10,12 @@ Invariants:
     a checkpoint counts only bytes that are written and digested.
 """
 
+import contextlib
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -22,10 +25,12 @@ from eventflow.errors import BodyTooLarge, ShortBody
 from eventflow.folder import Part
 from eventflow.http.decoding import Decoder
 from eventflow.http.wire import Wire
+from eventflow.sources import SystemSources
 
 SMALL_BYTES_MAX = 256 << 10
-BUFFER_BYTES = 512 << 10
+BUFFER_BYTES = 256 << 10
 _BUFFERS_MAX = 4
+_QUICK_NS = 20_000_000
 
 
 class _Lane:
@@ -72,8 +77,20 @@ class Checkpoint(msgspec.Struct, frozen=True):
     sha256: str
 
 
+class _Piece:
+    """Some bytes on their way. Each flag is set once, by one thread."""
+
+    __slots__ = ("buffer", "is_digested", "is_written")
+
+    def __init__(self, buffer: bytearray | None, *, is_written: bool) -> None:
+        self.buffer, self.is_written, self.is_digested = buffer, is_written, False
+
+
 class LargeBody:
     """A body that goes into a part. One trio task puts; the lanes work.
+
+    It writes by itself, which is a copy into the system's cache, as long as that is quick; once the disk has made it
+    wait, a lane writes. The digest is always a lane's.
 
     Args:
         part: the temporary file, `part.bytes` of which are there already.
@@ -84,44 +101,30 @@ class LargeBody:
     def __init__(self, part: Part, lanes: Lanes, token: trio.lowlevel.TrioToken) -> None:
         self.part, self._lanes, self._token = part, lanes, token
         self.checkpoint = Checkpoint(part.bytes, part.sha256())
-        self._on_way = 0
+        self._on_way: deque[_Piece] = deque()
+        self._is_quick = True
+        self._is_waiting = False
         self._problem: OSError | None = None
         self._moved = trio.Event()
-        self._lock = threading.Lock()
 
     async def put(self, data: bytes | memoryview, buffer: bytearray | None = None) -> None:
         """Have it written and digested; waits only while too much is on its way.
 
         Raises:
-            OSError: something before could not be written.
+            OSError: it, or something before, could not be written.
         """
-        while self._on_way >= _BUFFERS_MAX and self._problem is None:
-            await self._wait()
+        await self._wait_until(_BUFFERS_MAX - 1)
         if self._problem is not None:
             raise self._problem
-        self._on_way += 1
-        left = [2]
-
-        def done() -> None:
-            with self._lock:
-                left[0] -= 1
-                if left[0]:
-                    return
-            self._token.run_sync_soon(self._arrived, buffer)
-
-        def write() -> None:
-            try:
-                self.part.put(data)
-            except OSError as problem:
-                self._problem = problem
-            done()
-
-        def digest() -> None:
-            self.part.absorb(data)
-            done()
-
-        self._lanes.writing.call(write)
-        self._lanes.digesting.call(digest)
+        piece = _Piece(buffer, is_written=self._is_quick)
+        if self._is_quick:
+            begun = SystemSources.monotonic_ns()
+            self.part.put(data)
+            self._is_quick = SystemSources.monotonic_ns() - begun < _QUICK_NS
+        else:
+            self._lanes.writing.call(partial(self._write, piece, data))
+        self._on_way.append(piece)
+        self._lanes.digesting.call(partial(self._digest, piece, data))
 
     async def settle(self) -> Checkpoint:
         """Wait until all of it is written and digested, cancelled or not.
@@ -130,22 +133,50 @@ class LargeBody:
             OSError: something could not be written.
         """
         with trio.CancelScope(shield=True):
-            while self._on_way:
-                await self._wait()
+            await self._wait_until(0)
         if self._problem is not None:
             raise self._problem
         self.checkpoint = Checkpoint(self.part.bytes, self.part.sha256())
         return self.checkpoint
 
-    def _arrived(self, buffer: bytearray | None) -> None:
-        self._on_way -= 1
-        if buffer is not None:
-            self._lanes.give_back(buffer)
+    def _write(self, piece: _Piece, data: bytes | memoryview) -> None:
+        try:
+            self.part.put(data)
+        except OSError as problem:
+            self._problem = problem
+        piece.is_written = True
+        self._tell()
+
+    def _digest(self, piece: _Piece, data: bytes | memoryview) -> None:
+        self.part.absorb(data)
+        piece.is_digested = True
+        self._tell()
+
+    def _tell(self) -> None:
+        """In a lane: wake the task, but only if it waits, for that costs as much as to digest some kilobytes."""
+        if self._is_waiting:
+            with contextlib.suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._wake)
+
+    def _wake(self) -> None:
         self._moved.set()
 
-    async def _wait(self) -> None:
-        self._moved = trio.Event()
-        await self._moved.wait()
+    async def _wait_until(self, count_max: int) -> None:
+        """Wait until at most so many pieces are on their way."""
+        while self._count() > count_max:
+            self._moved = trio.Event()
+            self._is_waiting = True
+            if self._count() > count_max:  # a piece may have arrived before the lanes could know of us
+                await self._moved.wait()
+            self._is_waiting = False
+
+    def _count(self) -> int:
+        """How many pieces are on their way; the buffers of those that have arrived are used again."""
+        pieces = self._on_way
+        while pieces and pieces[0].is_digested and pieces[0].is_written:
+            if (buffer := pieces.popleft().buffer) is not None:
+                self._lanes.give_back(buffer)
+        return len(pieces)
 
 
 class BodyOwner(Protocol):
