@@ -325,9 +325,7 @@ class Breaker:
     def succeeded(self) -> None:
         """The origin answers."""
         self._failures = 0
-        if self.opened:
-            self.opened = 0
-            self._has_probe = False
+        self.opened = 0
 
     def failed(self, now_s: float, begun_s: float = math.inf) -> bool:
         """A failure that says that the origin is unwell; gives whether it opened the breaker.

@@ -141,6 +141,7 @@ def test_what_comes_out_is_an_ascii_url_without_credentials(url: str, location: 
         "/a\rb",
         "/a\nb",
         "/a\tb",
+        "/a\n",
         "/a\x7fb",
         "/" + "a" * URL_CHARACTERS_MAX,
         "/" + "\xe9" * (URL_CHARACTERS_MAX // 2),
