@@ -10,15 +10,16 @@ Invariants:
 
 from collections.abc import Callable
 
-import msgspec
 import trio
 
 from eventflow.director.bodies import ArrivingBody, LargeBody
+from eventflow.director.errand import Arrived, Errand, Redirected
 from eventflow.director.keeping import Keeping, PartOutdated
 from eventflow.director.means import Means
 from eventflow.errors import (
     BadResponse,
     BodyTooLarge,
+    ConnectionLost,
     DeadlinePassed,
     RequestError,
     TimedOut,
@@ -32,7 +33,6 @@ from eventflow.http.exchange import Unanswered, exchange
 from eventflow.http.message import Head
 from eventflow.http.pool import Connection
 from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Refuse, judge, range_headers
-from eventflow.http.url import Destination
 from eventflow.http.wire import Wire
 from eventflow.http_failures import status_failure
 from eventflow.origin_events import ConnectionOpened, ConnectionTaken
@@ -45,7 +45,6 @@ from eventflow.vocabulary import (
     AttemptResponse,
     AttemptSent,
     AttemptStarted,
-    PartKept,
 )
 
 REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -55,45 +54,6 @@ _PROGRESS_NS = 1_000_000_000
 
 class _EnoughError(Exception):
     """The rest of a body that nobody wants is not worth reading."""
-
-
-class Arrived(msgspec.Struct, frozen=True):
-    """The body is there: in memory, or in a part."""
-
-    body: bytes | None
-    part: Part | None
-    bytes: int
-    has_size: bool
-    is_resumed: bool
-    decoded: str | None
-
-
-class Redirected(msgspec.Struct, frozen=True):
-    """The answer leads elsewhere. `location` may hold secrets."""
-
-    status: int
-    location: str
-
-
-class Errand(msgspec.Struct, frozen=True):
-    """What one try is to do.
-
-    Attributes:
-        destination, target: where to, and what for, secrets included.
-        shown: the redacted URL.
-        name: the final name of the file.
-        kept: what an earlier attempt left.
-        authorization: the header of that name, None for what the URL says.
-        deadline_ns: when it must have ended, by the monotonic clock.
-    """
-
-    destination: Destination
-    target: str
-    shown: str
-    name: str
-    kept: PartKept | None
-    authorization: str | None
-    deadline_ns: int | None
 
 
 class Attempt:
@@ -298,7 +258,10 @@ class Attempt:
             except Unanswered:
                 if self.verdict is not None:
                     raise
-        return await self._over(await self._dial(), request)
+        try:
+            return await self._over(await self._dial(), request)
+        except Unanswered as problem:
+            raise ConnectionLost(problem.url, problem.what) from None
 
     async def _over(self, connection: Connection, request: bytes) -> None:
         self._connection = connection

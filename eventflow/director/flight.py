@@ -13,8 +13,9 @@ from typing import Literal
 
 import trio
 
-from eventflow.director.attempt import Arrived, Attempt, Errand
+from eventflow.director.attempt import Attempt
 from eventflow.director.decide import Action, Phase, State, decide
+from eventflow.director.errand import Arrived, Errand
 from eventflow.director.line import Line
 from eventflow.director.means import Means
 from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, ServerAbsent, StoreError
