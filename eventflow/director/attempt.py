@@ -137,6 +137,11 @@ class Attempt:
         finally:
             self._means.attempts.discard(self)
 
+    @property
+    def brought_bytes(self) -> bool:
+        """Whether the attempt, although it failed, brought the file forward: something of it is kept."""
+        return self._keeping.has_kept
+
     def check(self, now_ns: int) -> None:
         """Stop the attempt if it has taken too long; called now and then."""
         settings, deadline_ns = self._means.settings, self._errand.deadline_ns

@@ -52,7 +52,8 @@ class Flight:
         queued: the request, its root span and when it was queued.
         part: what an earlier sitting of the run left of its file.
         admit: puts it into its line again, after some seconds.
-        judge: whether a failure is worth another try: the seconds to wait and why, or None.
+        judge: whether a failure is worth another try: the seconds to wait and why, or None. It is given the number of
+            the last try that brought bytes.
         ended: called when its story has ended.
 
     Attributes:
@@ -71,6 +72,7 @@ class Flight:
         "_judge",
         "_last_attempt",
         "_means",
+        "_progressed_at",
         "_queued_ns",
         "_record",
         "_started_ns",
@@ -94,7 +96,7 @@ class Flight:
         part: PartKept | None,
         *,
         admit: Callable[["Flight", Origin, float], None],
-        judge: Callable[["Flight", RequestError], tuple[float, str] | None],
+        judge: Callable[["Flight", RequestError, int], tuple[float, str] | None],
         ended: Callable[["Flight"], None],
     ) -> None:
         self._means, self.request, self.root = means, queued.request, queued.root
@@ -113,7 +115,7 @@ class Flight:
         self._last_attempt: Link | None = None
         self._failure: RequestError | None = None
         self._arrived: Arrived | None = None
-        self._stored_bytes = 0
+        self._stored_bytes = self._progressed_at = 0
 
     def happened(self, span: Span, payload: Payload, *causes: Link) -> Link:
         """Record an event of this request, and decide what is next."""
@@ -182,7 +184,7 @@ class Flight:
 
     async def _try(self) -> None:
         means, line = self._means, self.line
-        if line.breaker.opened and line.is_absent and line.breaker.until_s > means.clock() / 1e9:
+        if line.breaker.opened and line.is_left_alone(means.clock() / 1e9):
             self._fail(ServerAbsent(self.shown, "the server has failed for a minute, so it is left alone"))
             return
         if means.settings.robots:
@@ -206,6 +208,7 @@ class Flight:
         try:
             outcome = await attempt.carry_out(self.state.sent, *causes)
             if not isinstance(outcome, Arrived):
+                line.books.answered(line)
                 self._follow(attempt, outcome.status, outcome.location)
                 return
         except StoreError:
@@ -220,6 +223,8 @@ class Flight:
     def _attempt_failed(self, attempt: Attempt, failure: RequestError, begun_ns: int) -> None:
         means = self._means
         self._failure = failure
+        if attempt.brought_bytes:
+            self._progressed_at = self.state.tries
         headers = attempt.head.headers if attempt.head else None
         self.line.books.failed(self.line, means.clock(), begun_ns, failure, headers)
         self._last_attempt = self.happened(
@@ -245,7 +250,7 @@ class Flight:
 
     def _judge_failure(self) -> None:
         assert self._failure is not None
-        again = self._judge(self, self._failure)
+        again = self._judge(self, self._failure, self._progressed_at)
         if again is None:
             self._fail(self._failure)
             return

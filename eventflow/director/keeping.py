@@ -42,9 +42,10 @@ class Keeping:
     Attributes:
         partial: what is there already and is asked to be continued; None: the whole is asked for.
         part: its file.
+        has_kept: whether the attempt left more than it found.
     """
 
-    __slots__ = ("_kept", "_means", "_name", "_record", "_shown", "_span", "part", "partial")
+    __slots__ = ("_kept", "_means", "_name", "_record", "_shown", "_span", "has_kept", "part", "partial")
 
     def __init__(self, means: Means, name: str, shown: str, span: Span, happened: Callable[..., object]) -> None:
         self._means, self._name, self._shown = means, name, shown
@@ -52,6 +53,7 @@ class Keeping:
         self._kept: PartKept | None = None
         self.partial: Partial | None = None
         self.part: Part | None = None
+        self.has_kept = False
 
     async def take_up(self, kept: PartKept) -> None:
         """Go on from what is kept, if it still is what it was: its bytes are read and their digest compared."""
@@ -117,6 +119,7 @@ class Keeping:
                 self._happened(PartDropped(reason="it could not be gone on with"))
             return
         self._happened(msgspec.structs.replace(kept, bytes=checkpoint.bytes, sha256=checkpoint.sha256))
+        self.has_kept = checkpoint.bytes > (self.partial.have if self.partial is not None else 0)
         large.part.keep()
 
     def _happened(self, event: Payload) -> None:

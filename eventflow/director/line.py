@@ -35,6 +35,10 @@ class Books(Protocol):
         """An attempt brought what was asked for: `size` bytes."""
         ...
 
+    def answered(self, line: "Line[WaitingT]") -> None:
+        """The origin is well, whatever it said."""
+        ...
+
     async def ask_robots(self, line: "Line[WaitingT]") -> None:
         """See to it that `line.robots` is there."""
         ...
@@ -91,10 +95,12 @@ class Line(Generic[WaitingT]):
         self.limit_said = 0
         self.latency_s = 0.0
 
-    @property
-    def is_absent(self) -> bool:
-        """Whether the origin has been unwell for so long (a minute) that nobody waits for it any more."""
-        return self.breaker.opened >= _ABSENT_OPENINGS
+    def is_left_alone(self, now_s: float) -> bool:
+        """Whether the origin has been unwell for so long (a minute) that nobody waits for it: requests fail at once.
+
+        But for the probes, which go on.
+        """
+        return self.breaker.opened >= _ABSENT_OPENINGS and now_s < self.breaker.until_s
 
     def hold_until(self, when_s: float) -> None:
         """Let nobody go before that time of the monotonic clock: the origin asked for it."""
@@ -164,7 +170,7 @@ class Lines(Generic[WaitingT]):
                 ring.popleft().is_ready = False
                 continue
             wait = self._wait(line)
-            if wait > 0 and not line.is_absent:
+            if wait > 0 and not line.is_left_alone(self._now()):
                 ring.popleft().is_ready = False
                 heapq.heappush(self._later, (self._now() + wait, next(self._order), line, None))
                 continue
@@ -200,10 +206,10 @@ class Lines(Generic[WaitingT]):
 
     def _wait(self, line: Line[WaitingT]) -> float:
         now = self._now()
-        wait = line.breaker.admits(now)
-        if not wait and line.pacer is not None:
-            wait = line.pacer.next_start(now, self._chance())
-        return wait
+        if line.breaker.opened and now < line.breaker.until_s:
+            return line.breaker.until_s - now
+        wait = line.pacer.next_start(now, self._chance()) if line.pacer is not None else 0.0
+        return wait or line.breaker.admits(now)  # the last to be asked: it may admit its one probe
 
     def _make_ready(self, line: Line[WaitingT]) -> None:
         if not line.is_ready and line.queue:

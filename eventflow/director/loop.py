@@ -173,8 +173,8 @@ class Director:
         else:
             self.lines.add(flight, flight.line, first=True)
 
-    def _judge(self, flight: Flight, failure: RequestError) -> tuple[float, str] | None:
-        return self._origins.judge(flight.line, failure, flight.state.tries)
+    def _judge(self, flight: Flight, failure: RequestError, progressed_at: int) -> tuple[float, str] | None:
+        return self._origins.judge(flight.line, failure, flight.state.tries, progressed_at)
 
     def _ended(self, _flight: Flight) -> None:
         self._unfinished -= 1

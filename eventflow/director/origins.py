@@ -19,7 +19,16 @@ from eventflow.errors import ConnectionLost, ConnectRefused, HttpStatus, Request
 from eventflow.http.concurrency import AdaptiveLimit, FixedLimit
 from eventflow.http.dialing import Origin
 from eventflow.http.pacing import Pacer
-from eventflow.http.retrying import Again, Breaker, RetryBudget, RetryPolicy, decide_retry, is_unwell, parse_rate_limit
+from eventflow.http.retrying import (
+    Again,
+    Breaker,
+    RetryBudget,
+    RetryPolicy,
+    decide_retry,
+    is_answer,
+    is_unwell,
+    parse_rate_limit,
+)
 from eventflow.origin_events import BreakerClosed, BreakerOpened, LimitChanged, RobotsRead
 from eventflow.recorder import Span
 from eventflow.work import Work
@@ -62,13 +71,17 @@ class Origins:
     def succeeded(self, line: Line[Any], now_ns: int, begun_ns: int, size: int) -> None:
         """An attempt brought what was asked for."""
         line.budget.succeeded()
+        self.answered(line)
+        seconds = (now_ns - begun_ns) / 1e9
+        if line.limit.finished(now_ns / 1e9, seconds, line.in_flight, size, True):
+            line.latency_s, self._grown = seconds, True
+
+    def answered(self, line: Line[Any]) -> None:
+        """The origin is well, whatever it said."""
         line.breaker.succeeded()
         if line.is_open:
             line.is_open = False
             self._span(line).record(BreakerClosed(origin=line.origin.authority))
-        seconds = (now_ns - begun_ns) / 1e9
-        if line.limit.finished(now_ns / 1e9, seconds, line.in_flight, size, True):
-            line.latency_s, self._grown = seconds, True
 
     def failed(
         self, line: Line[Any], now_ns: int, begun_ns: int, failure: RequestError, headers: Mapping[str, str] | None
@@ -79,19 +92,23 @@ class Origins:
         too_much = isinstance(failure, _OVERLOAD) or status in _OVERLOAD_STATUSES
         if line.limit.finished(now_s, seconds, line.in_flight, 0, not too_much):
             line.latency_s, self._grown = seconds, True
-        if is_unwell(failure) and line.breaker.failed(now_s):
+        if is_answer(failure):
+            self.answered(line)
+        if is_unwell(failure) and line.breaker.failed(now_s, begun_ns / 1e9):
             line.is_open = True
             seconds = line.breaker.until_s - now_s
             self._span(line).record(BreakerOpened(origin=line.origin.authority, seconds=seconds))
         if headers is not None and (wait := parse_rate_limit(headers, self._means.sources.time_ns() / 1e9)):
             line.hold_until(now_s + min(wait, self._policy.retry_after_cap_s))
 
-    def judge(self, line: Line[Any], failure: RequestError, tries: int) -> tuple[float, str] | None:
+    def judge(self, line: Line[Any], failure: RequestError, tries: int, progressed_at: int) -> tuple[float, str] | None:
         """Whether a failed request is worth another try: after how many seconds, and why."""
         if isinstance(failure, PartOutdated):
             return 0.0, failure.what
         now_s = self._means.sources.time_ns() / 1e9
-        verdict = decide_retry(self._policy, failure, attempt=tries, chance=self._chance(), now_s=now_s)
+        verdict = decide_retry(
+            self._policy, failure, attempt=tries, chance=self._chance(), now_s=now_s, progressed_at=progressed_at
+        )
         if not isinstance(verdict, Again) or not line.budget.take():
             return None
         return verdict.seconds, verdict.reason

@@ -8,7 +8,7 @@ from eventflow.http.dialing import Origin
 from eventflow.http.exchange import exchange
 from eventflow.http.message import Head
 from eventflow.http.pool import Connection
-from eventflow.http.redirects import follow
+from eventflow.http.redirects import FOLLOWED, follow
 from eventflow.http.robots import BYTES_MAX, Robots
 from eventflow.http.url import split_url
 from eventflow.http.wire import Wire
@@ -53,7 +53,7 @@ class _Answer:
 async def fetch_robots(means: Means, origin: Origin) -> tuple[int, Robots]:
     """The status of an origin's robots.txt, 0 where there was no answer, and what it asks for."""
     url = f"{origin.scheme}://{origin.authority}/robots.txt"
-    for _ in range(_REDIRECTS_MAX + 1):
+    for hop in range(_REDIRECTS_MAX + 1):
         try:
             with trio.fail_after(means.settings.timeout_s):
                 answer = await _get(means, url)
@@ -61,13 +61,13 @@ async def fetch_robots(means: Means, origin: Origin) -> tuple[int, Robots]:
             return 0, Robots(0)
         assert answer.head is not None
         location = answer.head.headers.get("location")
-        if not (300 <= answer.head.status < 400 and location):
+        if hop == _REDIRECTS_MAX or not (answer.head.status in FOLLOWED and location):
             return answer.head.status, Robots(answer.head.status, bytes(answer.body))
         try:
             url = follow(url, location).url
         except RequestError:
-            break
-    return 404, Robots(404)
+            return answer.head.status, Robots(404)
+    raise AssertionError
 
 
 async def _get(means: Means, url: str) -> _Answer:

@@ -41,7 +41,9 @@ def _destination(prefix: str) -> Destination:
     scheme, _, authority = prefix.partition("://")
     scheme = scheme.lower()
     login, _, place = authority.rpartition("@")
-    host, _, port = place.rpartition(":") if place.rpartition(":")[2].isdecimal() else (place.rstrip(":"), "", "")
+    host, colon, port = place.rpartition(":")
+    if not colon or not port.isdecimal():
+        host, port = place.rstrip(":"), ""
     number = int(port) if port else 443 if scheme == "https" else 80
     return Destination(Origin(scheme, host.strip("[]").lower(), number), _basic(login) if login else None)
 
