@@ -66,6 +66,24 @@ def request_bytes(target: str, host: str, headers: bytes) -> bytes:
 class ResponseReader:
     """Reads the responses of one connection, one after the other: `begin`, then `feed` until `is_complete`."""
 
+    __slots__ = (
+        "_head_bytes",
+        "_head_bytes_max",
+        "_headers",
+        "_headers_max",
+        "_interims",
+        "_is_interim",
+        "_parser",
+        "_receiver",
+        "_url",
+        "framing",
+        "has_surplus",
+        "head",
+        "is_complete",
+        "keeps_alive",
+        "received",
+    )
+
     def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, headers_max: int = HEADERS_MAX) -> None:
         self._head_bytes_max, self._headers_max = head_bytes_max, headers_max
         self._parser: httptools.HttpResponseParser | None = None
