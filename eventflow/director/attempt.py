@@ -250,39 +250,44 @@ class Attempt:
 
     async def _exchange(self) -> None:
         """Over a kept connection if there is one, and over a new one if that turned out to be dead."""
-        origin, pool = self.destination.origin, self._means.pool
         request = self._request()
-        connection = pool.take(origin)
+        connection = self._take_kept()
+        while True:
+            is_new = connection is None
+            if connection is None:
+                connection = await self._dial()
+            self._connection = connection
+            self.active_ns = self._clock()
+            keeps = False
+            try:
+                keeps = await exchange(connection, request, self, self._shown)
+            except _EnoughError:
+                pass
+            except Unanswered as problem:
+                if is_new or self.verdict is not None:
+                    raise ConnectionLost(problem.url, problem.what) from None
+                continue
+            finally:
+                self._leave(connection, keeps=keeps)
+                connection = None
+            return
+
+    def _take_kept(self) -> Connection | None:
+        connection = self._means.pool.take(self.destination.origin)
         if connection is not None:
             idle = self._since(connection.idle_since_ns)
             taken = ConnectionTaken(connection=connection.name, requests=connection.requests, idle_seconds=idle)
             causes = (connection.last,) if isinstance(connection.last, Link) else ()
             self._happened(self.span, taken, *causes)
-            try:
-                return await self._over(connection, request)
-            except Unanswered:
-                if self.verdict is not None:
-                    raise
-        try:
-            return await self._over(await self._dial(), request)
-        except Unanswered as problem:
-            raise ConnectionLost(problem.url, problem.what) from None
+        return connection
 
-    async def _over(self, connection: Connection, request: bytes) -> None:
-        self._connection = connection
-        self.active_ns = self._clock()
-        keeps = False
-        try:
-            keeps = await exchange(connection, request, self, self._shown)
-        except _EnoughError:
-            pass
-        finally:
-            self._connection = None
-            if keeps:
-                connection.last = self.span.stream.last
-                self._means.pool.give(connection)
-            else:
-                connection.close()
+    def _leave(self, connection: Connection, *, keeps: bool) -> None:
+        self._connection = None
+        if keeps:
+            connection.last = self.span.stream.last
+            self._means.pool.give(connection)
+        else:
+            connection.close()
 
     async def _dial(self) -> Connection:
         origin, means = self.destination.origin, self._means

@@ -142,7 +142,12 @@ class Flight:
         try:
             while self._actions:
                 action, self._actions = self._actions[0], ()
-                await self._carry_out(action)
+                if action is Action.ATTEMPT:
+                    await self._try()
+                elif action is Action.STORE:
+                    await self._store()
+                else:
+                    self._carry_out(action)
         except trio.Cancelled:
             self.cancel()
             raise
@@ -168,13 +173,9 @@ class Flight:
         self._actions = ()
         self._end(RequestCompleted(name=name, bytes=self._stored_bytes, seconds=self._since_start()))
 
-    async def _carry_out(self, action: Action) -> None:
-        if action is Action.ATTEMPT:
-            await self._try()
-        elif action is Action.VERIFY:
+    def _carry_out(self, action: Action) -> None:
+        if action is Action.VERIFY:
             self._verify()
-        elif action is Action.STORE:
-            await self._store()
         elif action is Action.JUDGE:
             self._judge_failure()
         elif action is Action.ADMIT:
