@@ -23,7 +23,7 @@ from eventflow.interrupts import Interrupts
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.own_tally import OwnTally
-from eventflow.progress import Failure, Tally
+from eventflow.progress import FAILURES_KEPT_MAX, Failure, Tally
 from eventflow.recorder import Recorder, Span
 from eventflow.request import BadLine, Request, count_requests
 from eventflow.resume import Resumption
@@ -260,6 +260,6 @@ class _Sitting:
             energy_joules=None,
             events=tally.events,
             events_lost=tally.events_lost,
-            failures=tuple(failure for _, failure in sorted(tally.failures.items())),
+            failures=tuple(failure for _, failure in sorted(tally.failures.items()))[:FAILURES_KEPT_MAX],
             problem=str(self._problem) if self._problem else None,
         )
