@@ -117,7 +117,7 @@ class OwnTally:
             requests.update(count.requests)
             size += count.bytes
             events += count.events
-            if count is not own or not self._others:  # where others do the work, this process knows of old failures only
+            if count is not own or not self._others:  # where others do the work, what this one knows is old
                 failures.update(count.failures)
         tally = self.tally
         tally.counts, tally.bytes, tally.events, tally.failures = requests, size, events, failures

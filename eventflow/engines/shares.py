@@ -161,7 +161,10 @@ def _carry_out(share: Share, carry_out: Callable[[Work], None], sender: Connecti
         root.record(ProcessStarted(pid=os.getpid(), role="worker"), share.cause)
         resumption = Resumption(Path(share.log)) if share.resumed else None
         work = Work(settings, recorder, Path(share.log), root, share.cause, _items(share), resumption)
-        with _Reports(share, work, sender):
+        work.tally.failures = {
+            number: failure for number, failure in work.tally.failures.items() if number % share.count == share.index
+        }
+        with _Reports(work, sender):
             try:
                 carry_out(work)
             except Interrupted:
@@ -177,8 +180,8 @@ def _carry_out(share: Share, carry_out: Callable[[Work], None], sender: Connecti
 class _Reports:
     """While it is entered, the run's process hears how far this one is, and at the end, what it has done."""
 
-    def __init__(self, share: Share, work: Work, sender: Connection) -> None:
-        self._share, self._work, self._sender = share, work, sender
+    def __init__(self, work: Work, sender: Connection) -> None:
+        self._work, self._sender = work, sender
         self._base = counted(work.tally)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._report, name="eventflow-reports", daemon=True)
@@ -204,9 +207,7 @@ class _Reports:
                 recorded, count = statistics().recorded, self._count()
 
     def _count(self) -> bytes:
-        share, count = self._share, count_of(self._work.tally, self._work.recorder, self._base)
-        mine = {number: failure for number, failure in count.failures.items() if number % share.count == share.index}
-        return msgspec.msgpack.encode(msgspec.structs.replace(count, failures=mine))
+        return msgspec.msgpack.encode(count_of(self._work.tally, self._work.recorder, self._base))
 
 
 def _items(share: Share) -> Iterator[Request | BadLine]:
