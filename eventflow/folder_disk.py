@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import os
+from functools import cache
 
 from eventflow.disk import Disk
 
@@ -52,6 +53,11 @@ class FolderDisk(Disk):
 
     def sync_file_system(self, folder: int) -> None:
         """Return when everything on the disk of an open folder is durable; OSError if something since then is not."""
-        if ctypes.CDLL(None, use_errno=True).syncfs(folder) != 0:
+        if _libc().syncfs(folder) != 0:
             number = ctypes.get_errno() or errno.EIO
             raise OSError(number, os.strerror(number))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
