@@ -53,6 +53,7 @@ PARTS = {
         Part("kubernetes"),
         Part("make", "make", always=True),
         Part("nginx", "nginx", always=True),
+        Part("openssl", "openssl", always=True),
         Part("otelcol"),
     )
 }
