@@ -207,6 +207,9 @@ _CASES: dict[str, Case] = {
     "error-with-an-endless-body": Case(endless(raw("HTTP/1.1 404 No"), b"z" * 65536), error="ClientStatus"),
     "continue": Case(raw("HTTP/1.1 100 Continue") + ok(BODY), stored=BODY),
     "early-hints": Case(raw("HTTP/1.1 103 Early Hints\nLink: </a>") * 3 + ok(BODY), stored=BODY),
+    "processing-with-a-body": Case(
+        raw("HTTP/1.1 102 Processing\nContent-Length: 3", b"abc") + ok(BODY), error="BadResponse"
+    ),
     "continue-for-ever": Case(endless(b"", raw("HTTP/1.1 100 Continue") * 10), error="HeadTooLarge"),
     "switching": Case(raw("HTTP/1.1 101 Switching\nUpgrade: x\nConnection: upgrade", b"abc"), error="BadResponse"),
     "upgrade-offered": Case(ok(BODY, "Upgrade: h2c", "Connection: Upgrade"), stored=BODY),

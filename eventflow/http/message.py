@@ -190,6 +190,8 @@ class ResponseReader:
         if self.is_complete:
             self.has_surplus = True
             return
+        if self.head is None:
+            raise self._bad("an interim response has a body")
         self.received += len(piece)
         self._receiver.on_body(piece)
 
