@@ -58,6 +58,7 @@ check: $(INSTALLED_DEV)
 
 torture: $(INSTALLED_DEV)
 	PYTHONPATH=. $(BIN)/python tests/faults/torture.py $(TORTURE_ARGS)
+	PYTHONPATH=. $(BIN)/python tests/faults/director_kills.py
 	EVENTFLOW_SEEDS=$(SEEDS) $(BIN)/pytest -q -n $(JOBS) --timeout 0 tests/faults/test_power_cut.py
 
 mutations: $(INSTALLED_DEV)
