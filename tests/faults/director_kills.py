@@ -116,11 +116,11 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32) & ~1)
     arguments = parser.parse_args()
-    print(f"seed {arguments.seed}", flush=True)
+    sys.stdout.write(f"seed {arguments.seed}\n")
+    sys.stdout.flush()
     killed = torture(arguments.kills, arguments.seed)
-    print(
-        f"{killed.kills} kills in {killed.runs} runs: nothing lost, nothing twice; {killed.ranges} parts gone on with"
-    )
+    what = f"nothing lost, nothing twice; {killed.ranges} parts gone on with"
+    sys.stdout.write(f"{killed.kills} kills of the director in {killed.runs} runs: {what}\n")
 
 
 if __name__ == "__main__":
