@@ -3,9 +3,14 @@
 The grammar is llhttp's (httptools), strict; what it leaves open is decided here, always for refusing: the server is a
 stranger, and a response that two readers could read in two ways is not to be stored.
 
+Limits are looked at where a block of `head_bytes_max` bytes of the response ends, wherever its reads end, for only so
+does it not depend on the network whether a response is too large. The head must be over with the first block; and of
+each whole block of a chunked body one byte in 64 must be body, or else it is extensions, trailers or leading zeros that
+may never end (Go's reader has such a rule as well, since CVE-2023-39326).
+
 Invariants:
     however the bytes of a response are split into reads, the result is the same;
-    memory is bounded by the limits and by what one `feed` was given;
+    memory is bounded by two blocks and by what one `feed` was given;
     a byte that comes after the end of a response makes the connection one that is not used again.
 """
 
@@ -22,6 +27,7 @@ HEADERS_MAX = 128
 INTERIM_MAX = 16
 _MESSAGE_MAX = 120
 _NO_BODY = frozenset((204, 304))
+_BODY_SHARE_MIN = 64  # one byte in so many
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -67,14 +73,15 @@ class ResponseReader:
     """Reads the responses of one connection, one after the other: `begin`, then `feed` until `is_complete`."""
 
     __slots__ = (
-        "_head_bytes",
-        "_head_bytes_max",
+        "_block_bytes",
         "_headers",
         "_headers_max",
         "_interims",
         "_is_interim",
         "_parser",
+        "_received_before",
         "_receiver",
+        "_room",
         "_url",
         "framing",
         "has_surplus",
@@ -85,7 +92,7 @@ class ResponseReader:
     )
 
     def __init__(self, *, head_bytes_max: int = HEAD_BYTES_MAX, headers_max: int = HEADERS_MAX) -> None:
-        self._head_bytes_max, self._headers_max = head_bytes_max, headers_max
+        self._block_bytes, self._headers_max = head_bytes_max, headers_max
         self._parser: httptools.HttpResponseParser | None = None
         self._receiver: Receiver
         self.is_complete = True
@@ -95,7 +102,8 @@ class ResponseReader:
     def begin_none(self) -> None:
         """Forget what was read, for a new response."""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
+        self._room = self._block_bytes  # bytes to the end of the block
+        self._received_before: int | None = None  # of the body, when the block began; None: the head was not over
         self._interims = 0
         self._is_interim = False
         self.head: Head | None = None
@@ -118,11 +126,29 @@ class ResponseReader:
             BadResponse, HeadTooLarge: it is no response. Drop the connection.
             Exception: whatever the receiver raised.
         """
+        view: bytes | memoryview = data
+        while len(view) >= self._room and self._has_blocks():
+            block, view = memoryview(view)[: self._room], memoryview(view)[self._room :]
+            self._parse(block)
+            self._end_block()
+        self._room -= len(view)
+        self._parse(view)
+
+    def _has_blocks(self) -> bool:
+        return self.head is None or (self.framing is Framing.CHUNKED and not self.is_complete)
+
+    def _end_block(self) -> None:
+        before, self._room = self._received_before, self._block_bytes
+        if self.is_complete:
+            return
         if self.head is None:
-            self._head_bytes += len(data)
-            # A body that came in the same read as its head may be larger, the head may not.
-            if self._head_bytes > self._head_bytes_max + len(data):
-                raise HeadTooLarge(self._url, f"the headers are larger than {self._head_bytes_max >> 10} KiB")
+            raise HeadTooLarge(self._url, f"the headers are larger than {self._block_bytes >> 10} KiB")
+        self._received_before = self.received
+        is_chunked = self.framing is Framing.CHUNKED
+        if is_chunked and before is not None and (self.received - before) * _BODY_SHARE_MIN < self._block_bytes:
+            raise HeadTooLarge(self._url, "next to nothing of its chunks is body: extensions or trailers do not end")
+
+    def _parse(self, data: bytes | memoryview) -> None:
         assert self._parser is not None
         try:
             self._parser.feed_data(data)
@@ -163,7 +189,6 @@ class ResponseReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer: those are dropped (RFC 9110 §6.5.1 lets a client)."""
         if self.head is not None:
-            self._count_trailer(name, value)
             return
         headers = self._headers
         if len(headers) >= self._headers_max:
@@ -218,20 +243,11 @@ class ResponseReader:
         if self._interims > INTERIM_MAX:
             raise HeadTooLarge(self._url, f"more than {INTERIM_MAX} interim responses came before the final one")
 
-    def _count_trailer(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > 2 * self._head_bytes_max:
-            raise HeadTooLarge(self._url, "the trailers do not end")
-
     def _make_head(self, status: int) -> Head:
         headers: dict[str, str] = {}
-        size = 0
         for name, value in self._headers:
-            size += len(name) + len(value)
             key, text = name.decode("latin-1").lower(), value.decode("latin-1")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
-        if size > self._head_bytes_max:
-            raise HeadTooLarge(self._url, f"the headers are larger than {self._head_bytes_max >> 10} KiB")
         if status > 599:
             raise self._bad(f"the status {status} is not one of HTTP")
         assert self._parser is not None
