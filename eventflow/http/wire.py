@@ -127,20 +127,17 @@ class TlsWire:
         return len(data)
 
     def is_quiet(self) -> bool:
-        """A session ticket may wait to be read, so only an end counts."""
+        """Look in the three places where bytes may wait: decrypted, received and still encrypted, in the socket.
+
+        What waits may be a session ticket, which nobody can tell from a second response without decrypting it. Servers
+        send tickets before their first response, so that they are read with it, and the others lose a connection.
+        """
         try:
-            return self._socket.is_readable() is False or self._peek() != b""
+            # trio hides the second place, and without it what stands behind a response would answer the next request.
+            received = self.stream._incoming.pending  # noqa: SLF001
+            return not (self.stream.pending() or received or self._socket.is_readable())
         except OSError:
             return False
-
-    def _peek(self) -> bytes:
-        plain = socket.socket(fileno=self._socket.fileno())
-        try:
-            return plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return b"?"
-        finally:
-            plain.detach()
 
     def close(self) -> None:
         """Without TLS's goodbye, which would have to wait; HTTP's lengths do not need it."""
