@@ -1,8 +1,8 @@
 """Changes responses at random and reads them in many ways: `python tests/fuzz/fuzz_http.py --seconds 600 --seed 1`.
 
-It begins with the files of `corpus`, each the bytes of one response, and goes on from every response that made the
-reader do something new. What must hold for any bytes is in `check`; the first bytes for which it does not hold are
-written to a file, named, and the exit status is 1. The same seed and corpus give the same responses, in the same order.
+It begins with the files of `corpus`, each one response, and goes on from every response that made the reader do
+something new. What must hold for any bytes is in `check`; the first bytes for which it does not hold are written to a
+file, to be added to the corpus, and the exit status is 1. The same seed and corpus give the same responses, in order.
 """
 
 import argparse
@@ -245,7 +245,22 @@ class Mutator:
 
 def load(folder: Path) -> list[bytes]:
     """The responses of a corpus, in the order of their names."""
-    return [path.read_bytes() for path in sorted(folder.glob("*.http"))]
+    return [from_text(path.read_text(encoding="ascii")) for path in sorted(folder.glob("*.txt"))]
+
+
+def from_text(text: str) -> bytes:
+    r"""The bytes that a file of the corpus stands for: escapes as in Python, and its own line ends stand for nothing.
+
+    >>> from_text("HTTP/1.1 200 OK\\r\\n\\xff")
+    b'HTTP/1.1 200 OK\r\n\xff'
+    """
+    return text.replace("\n", "").encode("ascii").decode("unicode_escape").encode("latin-1")
+
+
+def to_text(data: bytes) -> str:
+    """The reverse of `from_text`."""
+    escaped = data.decode("latin-1").encode("unicode_escape").decode("ascii")
+    return "\n".join(re.split(r"(?<=\\n)", escaped)) + "\n"
 
 
 def fuzz(corpus: list[bytes], seed: int, *, is_over: Callable[[int], bool]) -> Counter[str]:
@@ -292,8 +307,8 @@ def main() -> int:
         outcomes = fuzz(corpus, options.seed, is_over=lambda _count: time.monotonic() - begun > options.seconds)
     except Violation as problem:
         what, data = problem.args
-        path = options.findings / f"finding-{hashlib.sha256(data).hexdigest()[:12]}.http"
-        path.write_bytes(data)
+        path = options.findings / f"finding-{hashlib.sha256(data).hexdigest()[:12]}.txt"
+        path.write_text(to_text(data), encoding="ascii")
         sys.stdout.write(f"{what}\n{len(data)} bytes in {path}: {data[:300]!r}\n")
         return 1
     total, seconds = outcomes.total(), time.monotonic() - begun
