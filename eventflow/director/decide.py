@@ -116,7 +116,8 @@ def _attempt_started(state: State, _event: Payload) -> Decision:
 
 
 def _redirected(state: State, _event: Payload) -> Decision:
-    return State(Phase.STARTED, state.sent, state.tries, state.redirects + 1, state.part), (Action.ATTEMPT,)
+    """It may lead to another origin, whose limits count as well: so it waits in that line, as the first."""
+    return State(Phase.STARTED, state.sent, state.tries, state.redirects + 1, state.part), (Action.ADMIT,)
 
 
 def _attempt_failed(state: State, _event: Payload) -> Decision:
