@@ -229,6 +229,9 @@ class ResponseReader:
             self.has_surplus = True
         else:
             self.is_complete = True
+            # The parser heeds `Connection: close` in a trailer as well, and would then read no further response.
+            assert self._parser is not None
+            self.keeps_alive = self.keeps_alive and self._parser.should_keep_alive()
 
     def on_message_begin(self) -> None:
         """The beginning of a response."""
