@@ -217,7 +217,7 @@ def test_robots_may_be_elsewhere_or_nowhere(tmp_path: Path) -> None:
 
 def test_a_breaker_opens_and_closes(tmp_path: Path) -> None:
     """An origin that fails again and again is left alone for a moment, then probed."""
-    answers = [answer(b"no", status="500 Internal Server Error")] * 20 + [answer(b"yes")]
+    answers = [answer(b"no", status="500 Internal Server Error")] * 22 + [answer(b"yes")]
     with serving(a=answers) as server:
         lines = "".join(f"{server.url('/a')}\tfile-{number}\n" for number in range(25))
         run = Run(tmp_path, "--input", "-", "--concurrency", "2", "--rate", "200", given=lines)
