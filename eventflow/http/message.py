@@ -191,9 +191,8 @@ class ResponseReader:
         if self.head is not None:
             return
         headers = self._headers
-        if len(headers) >= self._headers_max:
-            raise HeadTooLarge(self._url, f"there are more than {self._headers_max} headers")
-        headers.append((name, value))
+        if len(headers) <= self._headers_max:  # one too many is noticed at their end: what is malformed comes first
+            headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Every header of a response, interim or final, is there."""
@@ -201,6 +200,8 @@ class ResponseReader:
         if self.is_complete:
             self.has_surplus = True
             return
+        if len(self._headers) > self._headers_max:
+            raise HeadTooLarge(self._url, f"there are more than {self._headers_max} headers")
         status = self._parser.get_status_code()
         if status < 200:
             self._count_interim(status)
