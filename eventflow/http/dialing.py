@@ -152,7 +152,8 @@ class Dialer:
             trio.SocketStream(trio.socket.from_stdlib_socket(connected)),
             self._tls,
             server_hostname=host,
-            https_compatible=True,
+            # An end that TLS did not announce may be a stranger's doing, and ends no body (RFC 9112 §9.8).
+            https_compatible=False,
         )
         try:
             if session is not None:

@@ -117,7 +117,7 @@ class TlsWire:
         await self.stream.send_all(data)
 
     async def receive(self, size: int) -> bytes:
-        """See `Wire`. An end without TLS's own goodbye counts as one: what HTTP says about lengths decides."""
+        """See `Wire`. An end without TLS's own goodbye is a connection that broke (RFC 9112 §9.8)."""
         return bytes(await self.stream.receive_some(size))
 
     async def receive_into(self, buffer: memoryview) -> int:

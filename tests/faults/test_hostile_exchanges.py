@@ -18,7 +18,7 @@ from eventflow.vocabulary import AttemptFailed, AttemptResponse, AttemptStarted,
 from tests.hostile.answering import ANSWERING, CHUNKED, POISON, STALE
 from tests.hostile.going_on import GOING_ON, OPEN
 from tests.hostile.misleading import MISLEADING, NAMES
-from tests.hostile.server import BODY, Case, Close, Fails, Origin, Stored, answer, on, origins, redirect
+from tests.hostile.server import BODY, Case, Close, Fails, Goodbye, Origin, Stored, answer, on, origins, raw, redirect
 from tests.hostile_server import pause, slowly
 
 CASES = {**ANSWERING, **GOING_ON, **MISLEADING}
@@ -264,7 +264,14 @@ TLS = {
     "to-plain": Case("RFC 9110 §15.4", Fails("BadRedirect"), ((redirect("http://127.0.0.1:{to-plain}/"),),)),
     "to-tls": Case("RFC 9110 §15.4", Stored(b"/there"), ((redirect("https://127.0.0.1:{kept}/there"),),)),
     "kept": Case("RFC 9112 §9.3", Stored(), ((answer(),),)),
-    "cut-off": Case("RFC 9112 §9.8: incomplete", Fails("ShortBody"), ((answer(length=9999), Close),)),
+    "cut-off": Case("RFC 9112 §9.8", Fails("ConnectionLost"), ((answer(length=9999), Close),), attempts=None),
+    "without-a-length": Case("RFC 9112 §9.8", Stored(), ((raw("HTTP/1.1 200 OK", body=BODY), Goodbye),)),
+    "without-a-length-cut-off": Case(
+        "RFC 9112 §9.8: complete only if TLS ended, or whoever is between us could cut it",
+        Fails("ConnectionLost"),
+        ((raw("HTTP/1.1 200 OK", body=BODY), Close),),
+        attempts=None,
+    ),
 }
 PLAIN = {"to-tls"}
 

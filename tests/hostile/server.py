@@ -57,6 +57,10 @@ class Close(Exception):
     """The server closes the connection, in order."""
 
 
+class Goodbye(Exception):
+    """The server ends TLS and closes the connection."""
+
+
 class Reset(Exception):
     """The server resets the connection."""
 
@@ -159,6 +163,9 @@ class Origin:
                 except Reset:
                     time.sleep(0.05)  # what was sent before it must have arrived
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                except Goodbye:
+                    assert isinstance(connection, ssl.SSLSocket)
+                    connection.unwrap()
                 except Close:
                     _end(connection)
 
