@@ -18,8 +18,22 @@ from eventflow.vocabulary import AttemptFailed, AttemptResponse, AttemptStarted,
 from tests.hostile.answering import ANSWERING, CHUNKED, POISON, STALE
 from tests.hostile.going_on import GOING_ON, OPEN
 from tests.hostile.misleading import MISLEADING, NAMES
-from tests.hostile.server import BODY, Case, Close, Fails, Goodbye, Origin, Stored, answer, on, origins, raw, redirect
-from tests.hostile_server import pause, slowly
+from tests.hostile.server import (
+    BODY,
+    Case,
+    Close,
+    Fails,
+    Goodbye,
+    Origin,
+    Step,
+    Stored,
+    answer,
+    on,
+    origins,
+    raw,
+    redirect,
+)
+from tests.hostile_server import endless, pause, slowly
 
 CASES = {**ANSWERING, **GOING_ON, **MISLEADING}
 OPTIONS = ["--retries", "2", "--timeout", "1s", "--max-size", "16MiB", "--decode", "--concurrency", "1", "--json"]
@@ -178,7 +192,7 @@ def test_nothing_else_is_left(outcome: Outcome) -> None:
 @pytest.fixture(scope="module")
 def outcome_of_open(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """One run of the cases that are known to go wrong."""
-    return Outcome(tmp_path_factory.mktemp("open"), OPEN)
+    return Outcome(tmp_path_factory.mktemp("open"), OPEN, "--timeout", "500ms")
 
 
 @pytest.mark.xfail(strict=True, reason="a known fault; once it is mended the case belongs into the table")
@@ -199,7 +213,7 @@ WAITING = {
     "waiting": Case(
         "the server says when to come again, which would be too late",
         _LATE,
-        ((answer(b"", "Retry-After: 3", status="503 Busy"),), (answer(),)),
+        ((answer(b"", "Retry-After: 2", status="503 Busy"),), (answer(),)),
     )
 }
 DEADLINE_ONLY = ["--request-deadline", "1s", "--timeout", "1min", "--min-rate", "0"]
@@ -216,6 +230,42 @@ def test_a_deadline_ends_what_nothing_else_does(tmp_path: Path) -> None:
 def test_a_deadline_ends_a_wait_between_tries(tmp_path: Path) -> None:
     """A request that has to wait for longer than it may take has failed."""
     Outcome(tmp_path, WAITING, *DEADLINE_ONLY).require("waiting", WAITING["waiting"])
+
+
+def _robots(rule: str, must: Stored | Fails, *script: Step) -> Case:
+    return Case(rule, must, ((answer(),),), attempts=None, more={"/robots.txt": script})
+
+
+_LEFT = Fails("RobotsDisallow")
+ROBOTS = {
+    "robots-forbids": _robots("RFC 9309 §2.2.2", _LEFT, answer(b"User-agent: *\nDisallow: /it")),
+    "robots-503": _robots("§2.3.1.4: unreachable", _LEFT, answer(status="503 Busy")),
+    "robots-closed": _robots("§2.3.1.4", _LEFT, Close),
+    "robots-silent": _robots("§2.3.1.4", _LEFT, on(pause(b"", seconds=1.6))),
+    "robots-malformed": _robots("§2.3.1.4", _LEFT, raw("HTTP/1.1 200 OK", "Content-Length: 3, 4", body=b"abc")),
+    "robots-404": _robots("§2.3.1.3: there is none", Stored(), answer(status="404 Not Found")),
+    "robots-to-itself": _robots("§2.3.1.2: five redirects, then there is none", Stored(), redirect("/robots.txt")),
+    "robots-to-file": _robots("§2.3.1.2", Stored(), redirect("file:///etc/passwd")),
+    "robots-noise": _robots("§2.3: what is malformed is skipped", Stored(), answer(bytes(range(256)) * 99)),
+    "robots-for-ever": _robots(
+        "§2.5: 500 KiB count", Stored(), on(endless(raw("HTTP/1.1 200 OK"), b"Allow: /\n" * 999))
+    ),
+    "robots-huge": _robots(
+        "§2.5", Stored(), on(endless(raw("HTTP/1.1 200 OK", "Content-Length: 99999999"), b"#\n" * 99))
+    ),
+    "robots-stars": _robots("CWE-1333", Stored(), answer(b"User-agent: *\nDisallow: /" + b"*a" * 9999 + b"$")),
+}
+
+
+def test_no_robots_txt_can_stop_a_run(tmp_path: Path) -> None:
+    """It is asked for once, and whatever comes, the requests go on or are left, as RFC 9309 says."""
+    outcome = Outcome(tmp_path, ROBOTS, "--robots")
+    for name, case in ROBOTS.items():
+        outcome.require(name, case)
+        is_left = case.must == _LEFT and name != "robots-forbids"
+        assert outcome.stored(f"{name}.next") == (None if is_left else NEXT.encode()), name
+        asked = len(outcome.origins[name].asked_for("/robots.txt"))
+        assert asked == (6 if name == "robots-to-itself" else 1), name
 
 
 def _certificate(folder: Path, name: str, address: str, *, begin: str = "", end: str = "") -> ssl.SSLContext:

@@ -3,7 +3,20 @@
 Rules are of RFC 9112 where only a section is named.
 """
 
-from tests.hostile.server import BODY, Case, Close, Fails, Reset, Script, Stored, answer, at_first, on, raw
+from tests.hostile.server import (
+    BODY,
+    Case,
+    Close,
+    Fails,
+    Reset,
+    Script,
+    Stored,
+    answer,
+    at_first,
+    in_one_packet,
+    on,
+    raw,
+)
 from tests.hostile_server import endless, pause, slowly
 
 CHUNKED = raw("HTTP/1.1 200 OK", "Transfer-Encoding: chunked")
@@ -14,6 +27,9 @@ _HINTS = raw("HTTP/1.1 103 Early Hints", "Link: </a>")
 # What a connection holds behind a response is no response (§9.2); each connection of these stays open.
 POISON = {
     "second-response": Case("§9.2: what nobody asked for is no response", Stored(), ((answer() + _EVIL,),)),
+    "second-response-in-a-record": Case(
+        "§9.2, where TLS has received it and nobody has decrypted it", Stored(), ((in_one_packet(answer(), _EVIL),),)
+    ),
     "second-response-chunked": Case(
         "§9.2, behind a chunked body", Stored(b"abc"), ((_ABC + b"0\r\n\r\n" + _EVIL, b""),)
     ),
@@ -122,6 +138,11 @@ HEADS = {
     "nul-in-reason": Case("§4: a client ignores it", Stored(), ((answer(status="200 O\0K"),),)),
     "two-etags": Case(
         "RFC 9110 §5.3: not a list, so it means nothing", Stored(), ((answer(BODY, 'ETag: "a"', 'ETag: "b"'),),)
+    ),
+    "recorded-headers-of-60-kib": Case(
+        "what is recorded of a response is as long as it likes, and can be read again",
+        Stored(),
+        ((answer(BODY, f'ETag: "{"a" * 30000}"', f"Content-Type: {chr(0xE9) * 30000}"),),),
     ),
     "two-types": Case("RFC 9110 §8.3", Stored(), ((answer(BODY, "Content-Type: a/b", "Content-Type: c/d"),),)),
     "two-codings": Case(

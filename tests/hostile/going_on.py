@@ -20,7 +20,7 @@ _CHUNKED_REST = raw("HTTP/1.1 206 Partial Content", "Transfer-Encoding: chunked"
 _MODIFIED = ("Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT", "Date: Mon, 01 Jan 2024 01:00:00 GMT")
 _SLOWLY: Script = (
     answer(b"", length=300_000),
-    *(on(pause(LARGE[place : place + 10_000], seconds=0.1)) for place in range(0, 300_000, 10_000)),
+    *(on(pause(LARGE[place : place + 10_000], seconds=0.05)) for place in range(0, 300_000, 10_000)),
 )
 
 
@@ -215,7 +215,7 @@ OPEN = {
         ranges=(),
     ),
     "slow-and-steady": Case(
-        "a limit of ours: 100 kB a second are more than 64 bytes a second, however they are buffered",
+        "a limit of ours: 200 kB a second are more than 64 bytes a second, however they are buffered",
         Stored(LARGE[:300_000]),
         (_SLOWLY,),
     ),

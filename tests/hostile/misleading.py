@@ -81,6 +81,7 @@ REDIRECTS = {
     "to-circle": Case("§15.4", Fails("TooManyRedirects"), ((redirect("/a"),),), more={"/a": (redirect("/it"),)}),
     "chain-of-20": Case("a limit of ours", Stored(), **_chain(20)),
     "chain-of-21": Case("… and what is over it", Fails("TooManyRedirects"), **_chain(21)),
+    "to-60-kib": _to("/" + "a" * 60000, Stored(b"/" + b"a" * 60000), "RFC 9110 §4.1: at least 8000 octets"),
     "two-locations": Case(
         "§5.3: not a list, so it leads to neither",
         Stored(b"/a,%20/b"),

@@ -243,6 +243,18 @@ def at_first(ending: type[Exception]) -> Callable[[Visit], None]:
     return act
 
 
+def in_one_packet(*pieces: bytes) -> Callable[[Visit], None]:
+    """Over TLS each piece is a record of its own, and they all arrive together."""
+
+    def act(visit: Visit) -> None:
+        visit.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        for piece in pieces:
+            visit.connection.sendall(piece)
+        visit.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+
+    return act
+
+
 def on(act: Callable[[socket.socket], None]) -> Callable[[Visit], None]:
     """What `tests/hostile_server.py` can do with a connection."""
     return lambda visit: act(visit.connection)
