@@ -251,7 +251,7 @@ ROBOTS = {
         "§2.5: 500 KiB count", Stored(), on(endless(raw("HTTP/1.1 200 OK"), b"Allow: /\n" * 999))
     ),
     "robots-huge": _robots(
-        "§2.5", Stored(), on(endless(raw("HTTP/1.1 200 OK", "Content-Length: 99999999"), b"#\n" * 99))
+        "§2.5", Stored(), on(endless(raw("HTTP/1.1 200 OK", "Content-Length: 99999999"), b"#\n" * 9999))
     ),
     "robots-stars": _robots("CWE-1333", Stored(), answer(b"User-agent: *\nDisallow: /" + b"*a" * 9999 + b"$")),
 }
