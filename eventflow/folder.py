@@ -114,10 +114,9 @@ class Folder:
     def takes_unnamed(self) -> bool:
         """Whether the disk knows files without a name; not all do (NFS)."""
         try:
-            descriptor = self.disk.create_unnamed(self._descriptor)
+            self.disk.close(self.disk.create_unnamed(self._descriptor))
         except (OSError, AttributeError):
             return False
-        self.disk.close(descriptor)
         return Path("/proc/self/fd").is_dir()
 
     def write_unnamed(self, body: bytes) -> int:
@@ -135,12 +134,15 @@ class Folder:
         *parents, last = name.split("/")
         directory = self._enter(parents)
         try:
+            self.disk.link_in(descriptor, directory, last)
+        except FileExistsError:
+            temporary = f"..{tag}.{self._suffix()}{PART_SUFFIX}"
+            self.disk.link_in(descriptor, directory, temporary)
             try:
-                self.disk.link_in(descriptor, directory, last)
-            except FileExistsError:
-                temporary = f"..{tag}.{self._suffix()}{PART_SUFFIX}"
-                self.disk.link_in(descriptor, directory, temporary)
                 self.disk.rename_in(directory, temporary, last)
+            except OSError:  # a folder has the name
+                self.disk.remove_in(directory, temporary)
+                raise
         finally:
             self.leave(directory)
 

@@ -8,7 +8,8 @@ Invariants:
     under a final name there is never a part of a file, whenever the power goes: a file has no name before its bytes are
     durable, and if the process is killed nothing of it is left, not even a temporary file;
     when `done` is called without a problem, the file and its name survive a power cut;
-    a file that cannot be stored fails alone; a sync that fails fails its whole batch, and is never tried again.
+    a file that cannot be stored fails alone; a sync that fails fails its whole batch, and all that was written until it
+    failed, since the system tells of lost bytes only once; it is never tried again.
 """
 
 import contextlib
@@ -61,6 +62,7 @@ class Landing:
         self._written: list[_File] = []
         self._named: list[list[_File]] = []
         self._naming = 0  # batches that the loop's thread is to name
+        self._lost: OSError | None = None  # the last sync that failed
         self._closing = False
         self._thread: threading.Thread | None = None
         self.works = _can_sync_file_system() and folder.takes_unnamed()
@@ -76,10 +78,11 @@ class Landing:
         Raises:
             OSError: it could not be written. Nothing is left of it.
         """
-        begun = self._clock()
+        begun, lost_before = self._clock(), self._lost
         descriptor = self._folder.write_unnamed(body)
         with self._changed:
-            self._written.append(_File(descriptor, name, done, begun))
+            problem = self._lost if self._lost is not lost_before else None
+            self._written.append(_File(descriptor, name, done, begun, problem))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="eventflow-landing", daemon=False)
                 self._thread.start()
@@ -123,8 +126,10 @@ class Landing:
         try:
             self._folder.sync_file_system()
         except OSError as problem:
-            for file in batch:
-                file.problem = problem
+            with self._changed:
+                self._lost = problem
+                for file in (*batch, *self._written):
+                    file.problem = problem
         self._call_soon(lambda: self._name(batch))
 
     def _name(self, batch: list[_File]) -> None:

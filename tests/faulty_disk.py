@@ -64,6 +64,21 @@ class FaultyDisk(FolderDisk):
         super().sync_open_folder(folder)
         self.unsafe_names.pop(_inode(folder), None)
 
+    def create_unnamed(self, folder: int) -> int:
+        self._call("create_unnamed")
+        return super().create_unnamed(folder)
+
+    def link_in(self, descriptor: int, folder: int, name: str) -> None:
+        self._call("link_in")
+        super().link_in(descriptor, folder, name)
+        self.unsafe_names.setdefault(_inode(folder), set()).add(name)
+
+    def sync_file_system(self, folder: int) -> None:
+        self._call("sync_file_system")
+        before = set(self.unsafe_bytes)
+        super().sync_file_system(folder)
+        self.unsafe_bytes -= before
+
     def sync_folder(self, path: Path) -> None:
         self._call("sync_folder")
         super().sync_folder(path)
