@@ -273,7 +273,7 @@ class ResponseReader:
             return None
         if length is not None:
             self.framing = Framing.LENGTH
-            return int(length)
+            return int(length.strip(" \t")[-20:])  # any number of zeros may come first; the parser limits the value
         self.framing = Framing.CLOSE
         return None
 

@@ -163,6 +163,11 @@ HEADS = {
     "length-of-two-numbers": Case(
         "§6.3", Fails("BadResponse"), ((raw("HTTP/1.1 200 OK", "Content-Length: 3 3", body=b"abc"),),)
     ),
+    "length-of-5000-digits": Case(
+        "§6.3: zeros before a number",
+        Stored(b"abc"),
+        ((raw("HTTP/1.1 200 OK", f"Content-Length: {3:05000}", body=b"abc"),),),
+    ),
     "length-in-full-width": Case(
         "§6.3: only ASCII digits are digits",
         Fails("BadResponse"),
