@@ -38,7 +38,7 @@ class _Lane:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def call(self, function: Callable[[], None]) -> None:
@@ -48,9 +48,16 @@ class _Lane:
             self._thread.start()
         self._calls.put(function)
 
+    def close(self) -> None:
+        """End the thread after the last call."""
+        if self._thread is not None:
+            self._calls.put(None)
+            self._thread.join()
+            self._thread = None
+
     def _work(self) -> None:
-        while True:
-            self._calls.get()()
+        while (call := self._calls.get()) is not None:
+            call()
 
 
 class Lanes:
@@ -63,6 +70,11 @@ class Lanes:
     def buffer(self) -> bytearray:
         """A buffer of `BUFFER_BYTES`."""
         return self._free.pop() if self._free else bytearray(BUFFER_BYTES)
+
+    def close(self) -> None:
+        """End the threads, when no body is on its way any more."""
+        self.writing.close()
+        self.digesting.close()
 
     def give_back(self, buffer: bytearray) -> None:
         """Keep a few for the next body."""

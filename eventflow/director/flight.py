@@ -69,6 +69,7 @@ class Flight:
         "_authorization",
         "_ended",
         "_failure",
+        "_has_misfitted",
         "_judge",
         "_last_attempt",
         "_means",
@@ -115,6 +116,7 @@ class Flight:
         self._last_attempt: Link | None = None
         self._failure: RequestError | None = None
         self._arrived: Arrived | None = None
+        self._has_misfitted = False
         self._stored_bytes = self._progressed_at = 0
 
     def happened(self, span: Span, payload: Payload, *causes: Link) -> Link:
@@ -152,13 +154,15 @@ class Flight:
             self.cancel()
             raise
         except StoreError:
+            self._discard()
             raise
         except Exception as problem:  # noqa: BLE001  (a bug fails one request, and is named there)
             self._fail(explain(problem, self.shown))
 
     def cancel(self) -> None:
         """End the story of a request that was on its way when the run was interrupted."""
-        if self.state.phase > Phase.QUEUED and self.state.phase < Phase.STORING:
+        is_handed_over = self.state.phase >= Phase.STORING and self._arrived is None
+        if self.state.phase > Phase.QUEUED and not is_handed_over:
             self._discard()
             self._end(RequestCancelled(seconds=self._since_start()))
 
@@ -300,18 +304,20 @@ class Flight:
         """If it was put together from parts, they may be to blame, and the whole is fetched once more."""
         failure = ChecksumMismatch(self.shown, f"its SHA-256 is {digest[:12]}…, the list says {wanted[:12]}…")
         self._discard()
-        if not arrived.is_resumed:
+        if not arrived.is_resumed or self._has_misfitted:
             self._fail(failure)
             return
+        self._has_misfitted = True
         self.happened(self.root, PartDropped(reason="what was put together from it does not have the right SHA-256"))
         self.happened(self.root, RequestDelayed(seconds=0.0, reason="fetched whole, since its parts do not fit"))
 
     async def _store(self) -> None:
         arrived, means = self._arrived, self._means
         assert arrived is not None
-        self._arrived, self._stored_bytes = None, arrived.bytes
         if arrived.body is not None and means.landing.works:
             await means.room()
+        self._arrived, self._stored_bytes = None, arrived.bytes
+        if arrived.body is not None and means.landing.works:
             means.landing.land(self.request.name, arrived.body, self.on_stored)
             means.storing += 1
             return

@@ -118,9 +118,11 @@ class Keeping:
             if self.partial is not None:
                 self._happened(PartDropped(reason="it could not be gone on with"))
             return
-        self._happened(msgspec.structs.replace(kept, bytes=checkpoint.bytes, sha256=checkpoint.sha256))
+        try:
+            self._happened(msgspec.structs.replace(kept, bytes=checkpoint.bytes, sha256=checkpoint.sha256))
+        finally:  # the log may have failed
+            large.part.keep()
         self.has_kept = checkpoint.bytes > (self.partial.have if self.partial is not None else 0)
-        large.part.keep()
 
     def _happened(self, event: Payload) -> None:
         self._record(self._span, event)

@@ -61,15 +61,13 @@ class Means:
     async def room(self) -> None:
         """Wait while too many files are on their way to be durable."""
         while self.landing.is_full:
-            self._room = trio.Event()
-            await self._room.wait()
+            await self._next_stored()
 
     async def all_stored(self) -> None:
         """Wait until no file is on its way any more."""
         while self.storing and self.place.recorder.failure is None:
-            self._room = trio.Event()
             with trio.move_on_after(_LOOK_SECONDS):  # the log may fail meanwhile
-                await self._room.wait()
+                await self._next_stored()
 
     def stored(self) -> None:
         """A file is durable, or will never be."""
@@ -91,8 +89,15 @@ class Means:
             self.folder.reopen(name, temporary).discard()
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Close the connections that are kept, end the threads of large bodies."""
         self.pool.close()
+        self.lanes.close()
+
+    async def _next_stored(self) -> None:
+        """Wait for the next file; whoever else waits, waits for the same event."""
+        if self._room.is_set():
+            self._room = trio.Event()
+        await self._room.wait()
 
     def _request_head(self, origin: Origin) -> bytes:
         """The headers that are the same for every request to an origin."""
