@@ -200,6 +200,7 @@ def outcome_of_open(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 def test_known_faults(name: str, outcome_of_open: Outcome) -> None:
     """What is known to be wrong is written down where it turns red when it is mended."""
     outcome_of_open.require(name, OPEN[name])
+    assert OPEN[name].attempts in (None, len(outcome_of_open.origins[name].asked_for(OPEN[name].path)))
 
 
 _LATE = Fails("DeadlinePassed")
