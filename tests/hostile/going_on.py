@@ -215,7 +215,7 @@ OPEN = {
         ranges=(),
     ),
     "cut-for-ever": Case(
-        "a limit of ours: a try that leaves no more than it found has brought nothing; three are enough after the first",
+        "a limit of ours: a try that leaves no more than it found has brought nothing; three of them are enough",
         Fails("ShortBody"),
         (_cut(_ETAG),),
         attempts=4,
