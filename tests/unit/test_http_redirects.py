@@ -15,6 +15,7 @@ from eventflow.http.redirects import (
     follow,
 )
 from eventflow.http.url import split_url
+from eventflow.request import Request, read_requests
 
 BASE = "http://a/b/c/d;p?q"
 
@@ -189,6 +190,61 @@ def test_any_location_is_followed_to_a_sane_url_or_refused(location: str) -> Non
     assert not set(url) & set(" \t\r\n\0\\")
     assert split_url(url)[0].origin.host == parts.hostname
     assert follow("https://a.example/", url).url == url
+
+
+PIECES = [
+    "http:",
+    "https:",
+    "file:",
+    "//",
+    "/",
+    "..",
+    "?",
+    "#",
+    "@",
+    ":",
+    "80",
+    "99999",
+    "[",
+    "]",
+    "::1",
+    "127.0.0.1",
+    "1",
+]
+PIECES += [
+    "a",
+    "b.c",
+    "xn--",
+    "-",
+    "_",
+    "%41",
+    "%",
+    "\\",
+    " ",
+    "\t",
+    "\x85",
+    "\xa0",
+    "\xad",
+    "\xe9",
+    "\xc3\xbc",
+    "\u3002",
+]
+
+
+@given(
+    location=st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
+    prefix=st.sampled_from(["", "//", "http://", "https://"]),
+    base=st.sampled_from(["http://a/b/c?q", "https://me:pw@a.example/x#f"]),
+)
+def test_where_a_redirect_leads_could_stand_in_a_list(location: str, prefix: str, base: str) -> None:
+    """A stranger's Location gets no further than a line of the list would, and needs no more correction than one."""
+    try:
+        url = Trail(base).follow(302, prefix + location).url
+    except (BadRedirect, TooManyRedirects):
+        return
+    (item,) = read_requests([url.encode()])
+    assert isinstance(item, Request)
+    assert item.url == url
 
 
 @pytest.mark.parametrize("location", ["gopher://me:hunter2@x/?token=hunter2", "http://x:hunter2@\\/", "\0hunter2"])
