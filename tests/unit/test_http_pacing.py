@@ -75,6 +75,28 @@ def test_in_no_time_do_more_start_than_the_rate_allows(rate: float, steps: list[
             assert last - first + 1 <= (starts[last] - begin + slack) * rate + 1 + 1e-6
 
 
+@given(
+    rate=st.sampled_from([None, 0.1, 1.0, 7.0, 100.0]),
+    steps=st.lists(
+        st.tuples(st.floats(0, 3), st.floats(0, 1, exclude_max=True), st.none() | st.floats(0, 900)), max_size=40
+    ),
+)
+def test_waits_tell_the_truth(rate: float | None, steps: list[tuple[float, float, float | None]]) -> None:
+    """Not a moment before the time that was told, whoever asks meanwhile, and then at once (to a microsecond)."""
+    pacer, now_s = Pacer(rate), 50.0
+    for pause, chance, hold_s in steps:
+        now_s += pause
+        if hold_s is not None:
+            pacer.hold_until(now_s + hold_s)
+        wait = pacer.next_start(now_s, chance)
+        if not wait:
+            continue
+        if wait > 1e-6:
+            assert pacer.next_start(now_s + wait - 1e-6, 0.99) > 0
+        now_s += wait + 1e-6
+        assert pacer.next_start(now_s, chance) == 0
+
+
 def test_a_hold_is_for_the_whole_origin_and_keeps_the_rate() -> None:
     """Nothing starts before its end, an earlier end does not shorten it, and after it there is no burst."""
     pacer = Pacer(10.0)
