@@ -3,7 +3,7 @@
 from urllib.parse import urlsplit
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eventflow.http.redirects import (
@@ -202,6 +202,8 @@ PIECES += ["\xe9", "\xc3\xbc", "\u3002"]
     prefix=st.sampled_from(["", "//", "http://", "https://"]),
     base=st.sampled_from(["http://a/b/c?q", "https://me:pw@a.example/x#f"]),
 )
+@example(location="a:99999", prefix="//", base="http://a/b")
+@example(location="a:0/", prefix="//", base="http://a/b")
 def test_where_a_redirect_leads_could_stand_in_a_list(location: str, prefix: str, base: str) -> None:
     """A stranger's Location gets no further than a line of the list would, and needs no more correction than one."""
     try:
