@@ -66,7 +66,7 @@ class Keeping:
         part = None
         try:
             part = self._means.folder.reopen(self._name, kept.name)
-            if await trio.to_thread.run_sync(part.matches, kept.bytes, kept.sha256):
+            if await trio.to_thread.run_sync(part.matches, kept.bytes, kept.sha256, limiter=self._means.threads):
                 self.partial, self.part = partial, part
                 return
         except OSError:

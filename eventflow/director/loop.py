@@ -99,7 +99,7 @@ class Director:
         """After the loop: finish what is being stored, end the stories of those that wait for another try."""
         for flight in self.lines.waiting():
             flight.cancel()
-        await trio.to_thread.run_sync(self._means.landing.close)
+        await trio.to_thread.run_sync(self._means.landing.close, limiter=self._means.threads)
         await self._means.all_stored()
 
     def _now(self) -> float:
@@ -161,7 +161,8 @@ class Director:
             if self.lines.queued >= AHEAD_MAX:
                 self._hungry = trio.Event()
                 await self._hungry.wait()
-            self._take_in(await trio.to_thread.run_sync(self._work.next, abandon_on_cancel=True))
+            read = trio.to_thread.run_sync(self._work.next, abandon_on_cancel=True, limiter=self._means.threads)
+            self._take_in(await read)
             self._pump()
 
     # ------------------------------------------------------------------------------------------------ what flights ask

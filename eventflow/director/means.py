@@ -17,6 +17,7 @@ from eventflow.landing import Landing
 from eventflow.work import Work
 
 _LOOK_SECONDS = 0.25
+_THREADS = 8
 
 
 class Watched(Protocol):
@@ -46,6 +47,8 @@ class Means:
         self.pool = Pool(clock_ns=self.clock)
         self.dialer = Dialer(connect_s=settings.timeout_s, sources=self.sources)
         self.lanes = Lanes()
+        # Not trio's own: that one is used up by lookups of names which nobody waits for any more.
+        self.threads = trio.CapacityLimiter(_THREADS)
         self.decoding_limits = DecodingLimits()
         self.attempts: set[Watched] = set()
         self.storing = 0  # files that are on their way to be durable
