@@ -325,9 +325,9 @@ class ServerAbsent(RequestError, ConnectionError):
 
 
 class DeadlinePassed(RequestError, TimeoutError):
-    """The request, or the run, took longer than it was given."""
+    """The request took longer than it was given."""
 
-    fix = "resume to go on, or allow more with --deadline"
+    fix = "resume to go on, or allow more with --request-deadline"
 
 
 class TooSlow(RequestError, TimeoutError):

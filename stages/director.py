@@ -71,8 +71,12 @@ async def _direct(work: Work) -> None:
 
 
 async def _cancel_on_signal(work: Work, scope: trio.CancelScope) -> None:
-    """The first signal cancels what is in flight and keeps its parts; the second ends the process at once."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    """The first signal cancels what is in flight and keeps its parts; the second ends the process at once.
+
+    Where Ctrl-C is ignored it stays so: a terminal sends it to all processes, and the run's passes it on as SIGTERM.
+    """
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    with trio.open_signal_receiver(*heeded) as signals:
         async for number in signals:
             if work.cancelled.is_set():
                 work.leave_now(number)

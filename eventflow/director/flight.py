@@ -18,7 +18,7 @@ from eventflow.director.decide import Action, Phase, State, decide
 from eventflow.director.errand import Arrived, Errand
 from eventflow.director.line import Line
 from eventflow.director.means import Means
-from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, ServerAbsent, StoreError
+from eventflow.errors import ChecksumMismatch, DeadlinePassed, HttpStatus, RequestError, ServerAbsent, StoreError
 from eventflow.event import Link, Payload
 from eventflow.folder import Part
 from eventflow.http.dialing import Origin
@@ -197,6 +197,9 @@ class Flight:
             if line.robots is not None and not line.robots.allows(means.settings.user_agent, self.url):
                 self._fail(RobotsDisallow(self.shown, "robots.txt asks to leave it"))
                 return
+        if self._has_passed():
+            self._fail(DeadlinePassed(self.shown, "it was not done within its deadline"))
+            return
         deadline = means.settings.request_deadline_s
         errand = Errand(
             self.destination,
@@ -260,6 +263,9 @@ class Flight:
             self._fail(self._failure)
             return
         seconds, reason = again
+        if self._has_passed(seconds):
+            self._fail(DeadlinePassed(self.shown, f"its next try would come too late ({self._failure.what})"))
+            return
         self.happened(self.root, RequestDelayed(seconds=seconds, reason=reason))
         self._start_over()
         self._actions = ()
@@ -356,6 +362,11 @@ class Flight:
         self._actions = ()
         self._tally.note(self.request.number, outcome)
         self._ended(self)
+
+    def _has_passed(self, seconds: float = 0.0) -> bool:
+        """Whether its deadline will have passed then."""
+        deadline = self._means.settings.request_deadline_s
+        return deadline is not None and self._since_start() + seconds > deadline
 
     def _since_start(self) -> float:
         return (self._means.clock() - (self._started_ns or self._queued_ns)) / 1e9

@@ -93,7 +93,8 @@ def run_in_shares(work: Work, carry_out: Callable[[Work], None]) -> None:
         _wait(work, processes, [receiver for receiver, _ in pipes])
     except BaseException:
         work.cancel()
-        _stop(processes)
+        with _leaving_on_signal(work, processes):
+            _stop(processes)
         raise
     finally:
         for index, (receiver, _) in enumerate(pipes):
@@ -134,6 +135,24 @@ def _receive(work: Work, index: int, receiver: Connection) -> bool:
     except (EOFError, OSError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def _leaving_on_signal(work: Work, processes: Sequence[BaseProcess]) -> Iterator[None]:
+    """A signal that comes while they are asked to end, the second one as a rule, ends all of them at once."""
+
+    def leave(number: int, _frame: object) -> None:
+        for process in processes:
+            if process.pid is not None and process.exitcode is None:
+                process.kill()
+        work.leave_now(number)
+
+    before = [(number, signal.signal(number, leave)) for number in (signal.SIGINT, signal.SIGTERM)]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)
 
 
 def _stop(processes: Sequence[BaseProcess]) -> None:
