@@ -155,7 +155,7 @@ class LargeBody:
         try:
             self.part.put(data)
         except OSError as problem:
-            self._problem = problem
+            self._problem = self._problem or problem  # the first one says what is wrong
         piece.is_written = True
         self._tell()
 
@@ -275,22 +275,30 @@ class ArrivingBody:
         await self._spill()
         large = self.large or self._open()
         while size:
-            buffer = self._lanes.buffer()
-            view = memoryview(buffer)
-            filled, wanted = 0, min(size, BUFFER_BYTES)
-            while filled < wanted:
-                count = await wire.receive_into(view[filled:wanted])
-                if not count:
-                    break
-                filled += count
-                self._owner.on_bytes()
-            await large.put(view[:filled], buffer)
-            self.received += filled
+            wanted = min(size, BUFFER_BYTES)
+            filled = await self._fill(large, wire, wanted)
             size -= filled
             if filled < wanted:
                 raise ShortBody(self._url, "the connection closed before the whole body had arrived")
             await self._owner.on_progress(self)
             await trio.lowlevel.checkpoint()
+
+    async def _fill(self, large: LargeBody, wire: Wire, wanted: int) -> int:
+        """Read so many bytes, fewer where the connection ends. Even if it breaks, what came counts."""
+        buffer = self._lanes.buffer()
+        view, filled = memoryview(buffer), 0
+        try:
+            while filled < wanted and (count := await wire.receive_into(view[filled:wanted])):
+                filled += count
+                self._owner.on_bytes()
+        except BaseException:
+            with trio.CancelScope(shield=True), contextlib.suppress(OSError):
+                await large.put(view[:filled], buffer)
+                self.received += filled
+            raise
+        await large.put(view[:filled], buffer)
+        self.received += filled
+        return filled
 
     async def finish(self) -> bytes | None:
         """The whole body if it is small enough to be in memory; None: it is in the part, written and digested.

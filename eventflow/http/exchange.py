@@ -73,19 +73,19 @@ async def exchange(connection: Connection, request: bytes, body: Body, url: str)
                     raise Unanswered(url, "the server closed the connection without an answer")
                 reader.end()
                 break
+            is_first, received = not received, True
             body.on_bytes()
             reader.feed(data)
             if reader.is_complete:
                 break
             if reader.head is None:
-                if not received:
+                if is_first:
                     body.on_answering()
             elif reader.framing is Framing.LENGTH and (reader.head.length or 0) - reader.received >= DIRECT_BYTES_MIN:
                 await body.receive_rest(wire, reader.take_over())
                 break
             else:
                 await body.drain()
-            received = True
     except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
         kind = ConnectionLost if received else Unanswered
         raise kind(url, f"the connection broke ({str(problem) or 'closed'})"[:200]) from None

@@ -3,10 +3,12 @@
 import errno
 import os
 import socket
+import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from eventflow.origin.content import content
 from eventflow.origin.launch import Origin, start_origin
 from eventflow.origin.settings import OriginSettings
 from eventflow.vocabulary import (
+    AttemptFailed,
     PartKept,
     RequestCancelled,
     RequestCompleted,
@@ -175,40 +178,103 @@ def test_a_cancelled_wait_for_room_is_a_cancelled_request(tmp_path: Path) -> Non
     assert len(list(sitting.files.iterdir())) == ends[RequestCompleted] >= WAITING_MAX
 
 
-def test_a_checksum_that_never_fits_is_given_up(tmp_path: Path) -> None:
-    """A server that cuts every first answer, and a list that is wrong: fetched whole once more, not for ever."""
-    body = bytes(range(256)) * 4096
-    listener = socket.create_server(("127.0.0.1", 0))
-    asked: list[str] = []
+BODY = bytes(range(256)) * 4096
 
-    def serve() -> None:
+
+def head_of(start: int, keeps: bool = True) -> bytes:
+    """Of a response with the body from `start` on."""
+    lines = [
+        f"Content-Length: {len(BODY) - start}",
+        'ETag: "1"',
+        "Connection: keep-alive" if keeps else "Connection: close",
+    ]
+    if start:
+        lines.append(f"Content-Range: bytes {start}-{len(BODY) - 1}/{len(BODY)}")
+    status = "206 Partial Content" if start else "200 OK"
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode()
+
+
+class Server:
+    """A raw server. `answer` is given the connection, and where the range begins that is asked for."""
+
+    def __init__(self, answer: Callable[[socket.socket, int], None]) -> None:
+        self._answer, self._listener = answer, socket.create_server(("127.0.0.1", 0))
+        self.asked: list[int] = []
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """No connection any more."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
         while True:
             try:
-                connection, _ = listener.accept()
+                connection, _ = self._listener.accept()
             except OSError:
                 return
-            with connection:
-                request = b""
-                while b"\r\n\r\n" not in request:
-                    request += connection.recv(65536)
-                start = int(request.partition(b"bytes=")[2].partition(b"-")[0] or 0)
-                asked.append(request.decode())
-                part = body[start:] if start else body[: len(body) // 2]
-                status = f"206 Partial Content\r\nContent-Range: bytes {start}-{len(body) - 1}/{len(body)}"
-                head = f'HTTP/1.1 {status if start else "200 OK"}\r\nContent-Length: {len(body) - start}\r\nETag: "1"'
-                connection.sendall(f"{head}\r\n\r\n".encode() + part)
+            with connection, suppress(OSError):
+                while self._answer_one(connection):
+                    pass
 
-    threading.Thread(target=serve, daemon=True).start()
+    def _answer_one(self, connection: socket.socket) -> bool:
+        request = b""
+        while not request.endswith(b"\r\n\r\n"):
+            piece = connection.recv(65536)
+            if not piece:
+                return False
+            request += piece
+        self.asked.append(int(request.partition(b"bytes=")[2].partition(b"-")[0] or 0))
+        self._answer(connection, self.asked[-1])
+        return connection.fileno() >= 0
+
+
+def test_a_checksum_that_never_fits_is_given_up(tmp_path: Path) -> None:
+    """A server that cuts every first answer, and a list that is wrong: fetched whole once more, not for ever."""
+
+    def answer(connection: socket.socket, start: int) -> None:
+        connection.sendall(head_of(start, keeps=False) + (BODY[start:] if start else BODY[: len(BODY) // 2]))
+        connection.close()
 
     async def give_up(scope: trio.CancelScope) -> None:
-        while len(asked) < 30:  # noqa: ASYNC110
+        while len(server.asked) < 30:  # noqa: ASYNC110
             await trio.sleep(0.05)
         scope.cancel()
 
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}/a"
-    sitting = Sitting(tmp_path, [f"{url}\ta\t{'0' * 64}"])
+    server = Server(answer)
+    sitting = Sitting(tmp_path, [f"{server.url}/a\ta\t{'0' * 64}"])
     sitting.direct(give_up)
-    listener.close()
+    server.close()
     (failed,) = sitting.events(RequestFailed)
     assert failed.error == "ChecksumMismatch"
-    assert len(asked) <= 4
+    assert len(server.asked) <= 4
+    assert not list(sitting.files.iterdir())
+
+
+def test_a_kept_connection_that_breaks_within_its_answer(tmp_path: Path) -> None:
+    """Its answer had begun, so it is a try that failed: not asked again as if nothing had been, and its part counts."""
+    left = Left(tmp_path / "files")
+
+    def answer(connection: socket.socket, start: int) -> None:
+        if len(server.asked) == 1:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+        elif len(server.asked) == 2:
+            connection.sendall(head_of(start) + BODY[:20_000])
+            time.sleep(0.3)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        else:
+            connection.sendall(head_of(start) + BODY[start:])
+
+    server = Server(answer)
+    sitting = Sitting(tmp_path, [f"{server.url}/{name}\t{name}" for name in "ab"], concurrency=1)
+    sitting.direct()
+    server.close()
+    assert (sitting.files / "b").read_bytes() == BODY
+    assert [event.error for event in sitting.events(AttemptFailed)] == ["ConnectionLost"]
+    assert server.asked == [0, 0, 20_000]
+    assert sorted(path.name for path in sitting.files.iterdir()) == ["a", "b"]
+    left.check()
