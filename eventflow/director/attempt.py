@@ -25,14 +25,14 @@ from eventflow.errors import (
     TimedOut,
     TooSlow,
 )
-from eventflow.event import Link
+from eventflow.event import Link, Payload
 from eventflow.folder import Part
 from eventflow.http.decoding import decoder
 from eventflow.http.disposition import suggested_name
 from eventflow.http.exchange import Unanswered, exchange
 from eventflow.http.message import Head
 from eventflow.http.pool import Connection
-from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Refuse, judge, range_headers
+from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Refuse, judge
 from eventflow.http.wire import Wire
 from eventflow.http_failures import status_failure
 from eventflow.origin_events import ConnectionOpened, ConnectionTaken
@@ -83,8 +83,8 @@ class Attempt:
         "_rate_ns",
         "_redirect",
         "_response_ns",
+        "_rest",
         "_shown",
-        "_target",
         "active_ns",
         "destination",
         "failure",
@@ -97,7 +97,7 @@ class Attempt:
         self._means, self._happened, self._errand = means, happened, errand
         self._shown, self._clock = errand.shown, means.clock
         self.span = root.child()
-        self.destination, self._target = errand.destination, errand.target
+        self.destination = errand.destination
         self._keeping = Keeping(means, errand.name, errand.shown, self.span, happened)
         self._body: ArrivingBody | None = None
         self._connection: Connection | None = None
@@ -107,6 +107,7 @@ class Attempt:
         self.head: Head | None = None
         self._redirect: Redirected | None = None
         self._discarded: int | None = None
+        self._rest: int | None = None  # bytes that a part lacks
         self._is_whole = False
         self._progress_ns = self._response_ns = 0
         self._rate_ns = self._rate_bytes = 0
@@ -250,7 +251,7 @@ class Attempt:
 
     async def _exchange(self) -> None:
         """Over a kept connection if there is one, and over a new one if that turned out to be dead."""
-        request = self._request()
+        request = self._errand.request(self._means.request_head(self.destination.origin), self._keeping.partial)
         connection = self._take_kept()
         while True:
             is_new = connection is None
@@ -278,8 +279,16 @@ class Attempt:
             idle = self._since(connection.idle_since_ns)
             taken = ConnectionTaken(connection=connection.name, requests=connection.requests, idle_seconds=idle)
             causes = (connection.last,) if isinstance(connection.last, Link) else ()
-            self._happened(self.span, taken, *causes)
+            self._tell_of(connection, self.span, taken, *causes)
         return connection
+
+    def _tell_of(self, connection: Connection, span: Span, payload: Payload, *causes: Link) -> None:
+        """Record how it was come by. Nobody has it yet who would close it if the log has failed."""
+        try:
+            self._happened(span, payload, *causes)
+        except BaseException:
+            connection.close()
+            raise
 
     def _leave(self, connection: Connection, *, keeps: bool) -> None:
         self._connection = None
@@ -297,7 +306,8 @@ class Attempt:
         if stopped:
             raise self.verdict or TimedOut(self._shown, "no connection in time")
         connection = Connection(origin, dialled, means.connection_name())
-        self._happened(
+        self._tell_of(
+            connection,
             self.span.child(),
             ConnectionOpened(
                 connection=connection.name,
@@ -310,17 +320,6 @@ class Attempt:
             ),
         )
         return connection
-
-    def _request(self) -> bytes:
-        head = self._means.request_head(self.destination.origin)
-        lines = [f"GET {self._target} HTTP/1.1\r\n".encode("ascii"), head]
-        authorization = self._errand.authorization or self.destination.authorization
-        if authorization is not None:
-            lines.append(f"Authorization: {authorization}\r\n".encode("latin-1"))
-        if self._keeping.partial is not None:
-            lines += [name + b": " + value + b"\r\n" for name, value in range_headers(self._keeping.partial)]
-        lines.append(b"\r\n")
-        return b"".join(lines)
 
     def _consider(self, head: Head) -> None:
         """A response that is not simply the whole body."""
@@ -335,6 +334,7 @@ class Attempt:
             return
         judgement = judge(self._keeping.partial, status, headers)
         if isinstance(judgement, Append):
+            self._rest = judgement.length
             self._begin_body(head, self._keeping.part)
             return
         if isinstance(judgement, AlreadyWhole):
@@ -373,6 +373,11 @@ class Attempt:
             return self._arrived(None, self._keeping.part)
         assert self._body is not None
         whole = await self._body.finish()
+        if self._rest is not None and self._body.received != self._rest:
+            # Only chunks can do that: a Content-Length is compared with the range before.
+            what = f"206 brought {self._body.received} bytes, and its range has {self._rest}"
+            self.failure = PartOutdated(self._shown, what)
+            raise self.failure
         return self._arrived(whole, self._body.large.part if self._body.large is not None else None)
 
     def _arrived(self, whole: bytes | None, part: Part | None) -> Arrived:

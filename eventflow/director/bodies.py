@@ -290,14 +290,13 @@ class ArrivingBody:
         try:
             while filled < wanted and (count := await wire.receive_into(view[filled:wanted])):
                 filled += count
+                self.received += count
                 self._owner.on_bytes()
         except BaseException:
             with trio.CancelScope(shield=True), contextlib.suppress(OSError):
                 await large.put(view[:filled], buffer)
-                self.received += filled
             raise
         await large.put(view[:filled], buffer)
-        self.received += filled
         return filled
 
     async def finish(self) -> bytes | None:

@@ -3,6 +3,7 @@
 import msgspec
 
 from eventflow.folder import Part
+from eventflow.http.ranges import Partial, range_headers
 from eventflow.http.url import Destination
 from eventflow.vocabulary import PartKept
 
@@ -44,3 +45,14 @@ class Errand(msgspec.Struct, frozen=True):
     kept: PartKept | None
     authorization: str | None
     deadline_ns: int | None
+
+    def request(self, headers: bytes, partial: Partial | None) -> bytes:
+        """The request as it is sent. `headers` are those of every request to the origin, `partial` what is there."""
+        lines = [f"GET {self.target} HTTP/1.1\r\n".encode("ascii"), headers]
+        authorization = self.authorization or self.destination.authorization
+        if authorization is not None:
+            lines.append(f"Authorization: {authorization}\r\n".encode("latin-1"))
+        if partial is not None:
+            lines += [name + b": " + value + b"\r\n" for name, value in range_headers(partial)]
+        lines.append(b"\r\n")
+        return b"".join(lines)

@@ -98,7 +98,7 @@ class Keeping:
         """Keep what can be gone on from, remove the rest. Not to be cancelled."""
         if body is not None and body.large is not None and head is not None:
             self.part = None
-            await self._keep(body, head)
+            await self._keep(body, head, failure)
         elif self.part is not None:
             if isinstance(failure, PartOutdated):
                 self.drop(failure.what)
@@ -106,8 +106,9 @@ class Keeping:
                 self.part.keep()
                 self.part = None
 
-    async def _keep(self, body: ArrivingBody, head: Head) -> None:
-        large, kept = body.large, self._describe(body, head)
+    async def _keep(self, body: ArrivingBody, head: Head, failure: RequestError | None) -> None:
+        large = body.large
+        kept = self._describe(body, head) if not isinstance(failure, PartOutdated) else None
         assert large is not None
         try:
             checkpoint = await large.settle()
@@ -122,7 +123,7 @@ class Keeping:
             self._happened(msgspec.structs.replace(kept, bytes=checkpoint.bytes, sha256=checkpoint.sha256))
         finally:  # the log may have failed
             large.part.keep()
-        self.has_kept = checkpoint.bytes > (self.partial.have if self.partial is not None else 0)
+        self.has_kept = checkpoint.bytes > (self._kept.bytes if self._kept is not None else 0)
 
     def _happened(self, event: Payload) -> None:
         self._record(self._span, event)
