@@ -109,8 +109,8 @@ def _bomb() -> bytes:
 _CASES: dict[str, Case] = {
     # A server that ends early.
     "close-at-once": Case(b"", error="ConnectionLost"),
-    "close-in-status-line": Case(b"HTTP/1.1 20", error="BadResponse"),
-    "close-in-headers": Case(b"HTTP/1.1 200 OK\r\nContent-Le", error="BadResponse"),
+    "close-in-status-line": Case(b"HTTP/1.1 20", error="ConnectionLost"),
+    "close-in-headers": Case(b"HTTP/1.1 200 OK\r\nContent-Le", error="ConnectionLost"),
     "close-before-body": Case(_OK % 10, error="ShortBody"),
     "close-in-body": Case(_OK % 1000 + b"x" * 10, error="ShortBody"),
     "close-in-chunk": Case(chunked(b"abc", end=b"ff\r\nabc"), error="ShortBody"),

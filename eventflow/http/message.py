@@ -20,7 +20,7 @@ from typing import Protocol
 import httptools
 import msgspec
 
-from eventflow.errors import BadResponse, HeadTooLarge, RequestError, ShortBody
+from eventflow.errors import BadResponse, ConnectionLost, HeadTooLarge, RequestError, ShortBody
 
 HEAD_BYTES_MAX = 64 << 10
 HEADERS_MAX = 128
@@ -64,11 +64,6 @@ class Framing(IntEnum):
     CLOSE = 3
 
 
-def request_bytes(target: str, host: str, headers: bytes) -> bytes:
-    """A GET request. `headers` are whole lines that end in CRLF, and neither target nor host holds a control."""
-    return f"GET {target} HTTP/1.1\r\nHost: {host}\r\n".encode("ascii") + headers + b"\r\n"
-
-
 class ResponseReader:
     """Reads the responses of one connection, one after the other: `begin`, then `feed` until `is_complete`."""
 
@@ -77,6 +72,8 @@ class ResponseReader:
         "_headers",
         "_headers_max",
         "_interims",
+        "_is_bodiless",
+        "_is_head_only",
         "_is_interim",
         "_parser",
         "_received_before",
@@ -96,7 +93,7 @@ class ResponseReader:
         self._parser: httptools.HttpResponseParser | None = None
         self._receiver: Receiver
         self.is_complete = True
-        self.has_surplus = False
+        self.has_surplus = self._is_head_only = self._is_bodiless = False
         self.begin_none()
 
     def begin_none(self) -> None:
@@ -111,11 +108,16 @@ class ResponseReader:
         self.keeps_alive = False
         self.received = 0  # bytes of the body so far
 
-    def begin(self, receiver: Receiver, url: str) -> None:
-        """The next response is for `receiver`; errors name the redacted `url`."""
+    def begin(self, receiver: Receiver, url: str, *, head_only: bool = False) -> None:
+        """The next response is for `receiver`; errors name the redacted `url`.
+
+        `head_only`: it answers HEAD, so it has no body whatever its headers say (RFC 9112 §6.3).
+        """
         self._receiver, self._url = receiver, url
-        if self._parser is None:
+        # After HEAD the parser still waits for the body that its headers speak of.
+        if self._parser is None or self._is_head_only:
             self._parser = httptools.HttpResponseParser(self)
+        self._is_head_only = head_only
         self.begin_none()
         self.is_complete = self.has_surplus = False
 
@@ -173,13 +175,13 @@ class ResponseReader:
         """The connection has ended.
 
         Raises:
-            ShortBody, BadResponse: the response has not.
+            ConnectionLost, ShortBody: the response has not.
         """
         self.keeps_alive = False
         if self.is_complete:
             return
         if self.head is None:
-            raise BadResponse(self._url, "the connection closed in the middle of the headers")
+            raise ConnectionLost(self._url, "the connection closed in the middle of the headers")
         if self.framing is not Framing.CLOSE:
             raise ShortBody(self._url, "the connection closed before the whole body had arrived")
         self.is_complete = True
@@ -209,6 +211,8 @@ class ResponseReader:
         head = self._make_head(status)
         self.keeps_alive = self._parser.should_keep_alive() and self.framing is not Framing.CLOSE
         self.head = head
+        if self._is_head_only:
+            self._end_head_only(head)
         self._receiver.on_head(head)
 
     def on_body(self, piece: bytes) -> None:
@@ -227,7 +231,9 @@ class ResponseReader:
             self._is_interim = False
             self._headers = []
         elif self.is_complete:
-            self.has_surplus = True
+            # The parser says it at once of a response to HEAD that has no body for it either.
+            self.has_surplus = not self._is_bodiless or self.has_surplus
+            self._is_bodiless = False
         else:
             self.is_complete = True
             # The parser heeds `Connection: close` in a trailer as well, and would then read no further response.
@@ -238,6 +244,16 @@ class ResponseReader:
         """The beginning of a response."""
         if self.is_complete:
             self.has_surplus = True
+
+    def _end_head_only(self, head: Head) -> None:
+        """A response to HEAD ends here, though the parser does not know it."""
+        self.is_complete = True
+        self._is_bodiless = head.status in _NO_BODY or (
+            "transfer-encoding" not in head.headers and not int(head.headers.get("content-length", "1").strip()[-20:])
+        )
+        # The parser takes a response without a length for one that ends with the connection.
+        options = head.headers.get("connection", "").lower()
+        self.keeps_alive = "close" not in options and (head.version == "1.1" or "keep-alive" in options)
 
     def _count_interim(self, status: int) -> None:
         if status < 100 or status == 101:
@@ -263,7 +279,7 @@ class ResponseReader:
     def _frame(self, status: int, headers: dict[str, str]) -> int | None:
         """What delimits the body (RFC 9112 §6.3). The parser has refused two lengths, and a length beside a coding."""
         coding, length = headers.get("transfer-encoding"), headers.get("content-length")
-        if status in _NO_BODY:
+        if status in _NO_BODY or self._is_head_only:
             self.framing = Framing.NONE
             return None
         if coding is not None:
