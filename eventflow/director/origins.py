@@ -81,7 +81,7 @@ class Origins:
         line.breaker.succeeded()
         if line.is_open:
             line.is_open = False
-            self._span(line).record(BreakerClosed(origin=line.origin.authority))
+            self._span(line).record(BreakerClosed(origin=_called(line.origin)))
 
     def failed(
         self, line: Line[Any], now_ns: int, begun_ns: int, failure: RequestError, headers: Mapping[str, str] | None
@@ -97,7 +97,7 @@ class Origins:
         if is_unwell(failure) and line.breaker.failed(now_s, begun_ns / 1e9):
             line.is_open = True
             seconds = line.breaker.until_s - now_s
-            self._span(line).record(BreakerOpened(origin=line.origin.authority, seconds=seconds))
+            self._span(line).record(BreakerOpened(origin=_called(line.origin), seconds=seconds))
         if headers is not None and (wait := parse_rate_limit(headers, self._means.sources.time_ns() / 1e9)):
             line.hold_until(now_s + min(wait, self._policy.retry_after_cap_s))
 
@@ -123,7 +123,7 @@ class Origins:
         line.robots_asked = trio.Event()
         try:
             status, line.robots = await fetch_robots(self._means, line.origin)
-            self._span(line).record(RobotsRead(origin=line.origin.authority, status=status))
+            self._span(line).record(RobotsRead(origin=_called(line.origin), status=status))
             delay = line.robots.crawl_delay(self._work.settings.user_agent)
             if delay and (self._work.settings.rate or 1e9) > 1 / delay:
                 line.pacer = Pacer(1 / delay)
@@ -140,7 +140,7 @@ class Origins:
                 line.limit_said = line.limit.limit
                 self._span(line).record(
                     LimitChanged(
-                        origin=line.origin.authority,
+                        origin=_called(line.origin),
                         limit=line.limit_said,
                         in_flight=line.in_flight,
                         latency_seconds=line.latency_s,
@@ -151,6 +151,11 @@ class Origins:
         span = self._spans.get(line.origin)
         if span is None:
             recorder = self._work.recorder
-            name = f"origin-{line.origin.authority}-{recorder.writer}"
+            name = f"origin-{_called(line.origin)}-{recorder.writer}"
             span = self._spans[line.origin] = recorder.open_stream(name)
         return span
+
+
+def _called(origin: Origin) -> str:
+    """An origin as RFC 6454 §6.2 writes it: http://a and https://a are two, each with a story of its own."""
+    return f"{origin.scheme}://{origin.authority}"
