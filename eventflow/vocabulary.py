@@ -186,11 +186,15 @@ class AttemptProgressed(Payload, frozen=True, kw_only=True):
 
 
 class AttemptRedirected(Payload, frozen=True, kw_only=True):
-    """The response sends the request on to another URL (redacted); the next attempt goes there."""
+    """The response sends the request on to another URL (redacted); the next attempt goes there.
+
+    `seconds` since the attempt started.
+    """
 
     TYPE: ClassVar[str] = "attempt.redirected"
     status: int
     url: str
+    seconds: float | None = None
 
 
 class PartKept(Payload, frozen=True, kw_only=True):

@@ -217,7 +217,7 @@ class Flight:
             outcome = await attempt.carry_out(self.state.sent, *causes)
             if not isinstance(outcome, Arrived):
                 line.books.answered(line)
-                self._follow(attempt, outcome.status, outcome.location)
+                self._follow(attempt, outcome.status, outcome.location, begun)
                 return
         except StoreError:
             raise
@@ -246,7 +246,7 @@ class Flight:
             ),
         )
 
-    def _follow(self, attempt: Attempt, status: int, location: str) -> None:
+    def _follow(self, attempt: Attempt, status: int, location: str, begun_ns: int) -> None:
         """A redirect: the next attempt goes elsewhere, perhaps to another origin, in whose line it waits first."""
         if self._trail is None:
             self._trail = Trail(self.url)
@@ -254,7 +254,9 @@ class Flight:
         authorization = self._authorization or attempt.destination.authorization
         self._authorization = authorization if redirect.same_origin else None
         self._go_to(redirect.url)
-        self._last_attempt = self.happened(attempt.span, AttemptRedirected(status=status, url=self.shown))
+        seconds = (self._means.clock() - begun_ns) / 1e9
+        redirected = AttemptRedirected(status=status, url=self.shown, seconds=seconds)
+        self._last_attempt = self.happened(attempt.span, redirected)
 
     def _judge_failure(self) -> None:
         assert self._failure is not None
