@@ -5,8 +5,8 @@ to change for another run, host or file. `eventflow sql --cookbook` lists them a
 
 Invariants:
     every file in `recipes/` is a recipe here, and every recipe is one statement that `eventflow.log.sql.query` accepts;
-    recipes look at `requests`, `attempts`, `samples` and `runs`. Those that need `events` look at single stories, or
-    only count: then they are quick also where there are ten million.
+    recipes look at `requests`, `attempts`, `samples` and `runs`. Those that need `events` look at single stories or
+    at a type that is rare, or only count: then they are quick also where there are ten million.
 """
 
 from importlib.resources import files
@@ -21,6 +21,9 @@ _NAMES = (
     "critical-path",
     "error-causes",
     "retries-per-host",
+    "why-retried",
+    "slow-connections",
+    "limit-moves",
     "in-flight",
     "throughput",
     "memory-peak",

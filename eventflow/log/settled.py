@@ -19,7 +19,7 @@ from eventflow.log.format import FORMAT
 from eventflow.log.layout import list_segments, writer_folders
 from eventflow.log.runs import RunFolder
 
-SETTLED_VIEWS = ("requests", "attempts", "operations", "samples", "sittings", "runs")
+SETTLED_VIEWS = ("requests", "attempts", "origins", "operations", "samples", "sittings", "runs")
 _NAME = "settled.json"
 
 

@@ -95,37 +95,86 @@ REQUESTS = View(
         Column("started_at", _TIME, "when a worker took it; NULL before"),
         Column("ended_at", _TIME, "when it was completed, failed or cancelled; NULL before"),
         Column("wait_seconds", "DOUBLE", "from queued to started; NULL before"),
-        Column("seconds", "DOUBLE", "from started to the end; NULL before"),
+        Column("seconds", "DOUBLE", "from started to the end, with all tries and the waits between them; NULL before"),
         Column("bytes", "BIGINT", "the size of the file; NULL unless completed"),
         Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
         Column("message", "VARCHAR", "the failure in one line; NULL unless failed"),
-        Column("attempts", "BIGINT", "how many attempts were started, those before a resume included"),
+        Column("attempts", "BIGINT", "how many attempts were started, those before a resume and redirects included"),
+        Column("redirects", "BIGINT", "how many of them were redirected"),
+        Column("delayed_seconds", "DOUBLE", "how long it was put off before further tries, together, as was decided"),
+        Column(
+            "connect_seconds",
+            "DOUBLE",
+            "how long its new connections took together: name, connection and TLS; NULL where none was opened, or none "
+            "told",
+        ),
         Column("trace_id", "VARCHAR", "the trace id of its story"),
     ),
 )
 
 ATTEMPTS = View(
     "attempts",
-    "One row for each attempt: one try of a request on the wire.",
+    "One row for each attempt: one try of a request on the wire, or one step of it between redirects. What only "
+    "`director` and `lineage` see is NULL in the other stages: the connection and its times, when the request was sent, "
+    "ranges, redirects.",
     (
         Column("run", "VARCHAR", "the run"),
         Column("number", "BIGINT", "the request's place in the input"),
         Column("stream", "VARCHAR", "the name of the request's story"),
-        Column("resend_count", "INTEGER", "how many tries there were before this one"),
+        Column("resend_count", "INTEGER", "how many attempts there were before this one"),
         Column("server_address", "VARCHAR", "the host"),
         Column("server_port", "INTEGER", "the port"),
         Column("started_at", _TIME, "when the request was handed to the HTTP client"),
+        Column("connection", "VARCHAR", "the connection that it went over, named within the run; NULL without one"),
+        Column("is_kept", "BOOLEAN", "whether that was there already; false where it was opened; NULL without one"),
+        Column("dns_seconds", "DOUBLE", "of opening it: looking up the name; NULL unless it was opened"),
+        Column("connect_seconds", "DOUBLE", "then connecting; NULL unless it was opened"),
+        Column("tls_seconds", "DOUBLE", "then agreeing on TLS, 0 without TLS; NULL unless it was opened"),
+        Column("sent_seconds", "DOUBLE", "from the start until the request was sent; NULL if it was not"),
+        Column("range_start", "BIGINT", "the first byte that was asked for; NULL where the whole was"),
         Column("status", "INTEGER", "the HTTP status; NULL without a response"),
         Column("response_seconds", "DOUBLE", "from the start to status and headers; NULL without a response"),
         Column("body_seconds", "DOUBLE", "from the response to the last byte; NULL without a whole body"),
-        Column("bytes", "BIGINT", "the size of the body; NULL without a whole body"),
+        Column("bytes", "BIGINT", "the size of the body, with 206 that of the range; NULL without a whole body"),
         Column("seconds", "DOUBLE", "from the start to the end; NULL while unfinished"),
         Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
         Column("message", "VARCHAR", "the failure in a few words; NULL unless failed"),
-        Column("state", "VARCHAR", "`completed` or `failed`; `unfinished`: in flight, cancelled or cut off by a crash"),
-        Column("ended_at", _TIME, "when it was completed or failed; NULL while unfinished"),
+        Column("redirected_to", "VARCHAR", "the URL of the next attempt, without secrets; NULL unless redirected"),
+        Column(
+            "state",
+            "VARCHAR",
+            "`completed`, `redirected` or `failed`; `unfinished`: in flight, cancelled or cut off by a crash",
+        ),
+        Column("ended_at", _TIME, "when it was completed, redirected or failed; NULL while unfinished"),
         Column("trace_id", "VARCHAR", "the trace id of the request's story"),
         Column("span_id", "VARCHAR", "the id of its span"),
+    ),
+)
+
+ORIGINS = View(
+    "origins",
+    "One row for each host and port that a run asked.",
+    (
+        Column("run", "VARCHAR", "the run"),
+        Column("server_address", "VARCHAR", "the host"),
+        Column("server_port", "INTEGER", "the port"),
+        Column("requests", "BIGINT", "how many requests asked it for something"),
+        Column("attempts", "BIGINT", "how many attempts they made there"),
+        Column("completed", "BIGINT", "how many of these were completed"),
+        Column("redirected", "BIGINT", "how many were sent on"),
+        Column("failed", "BIGINT", "how many failed"),
+        Column(
+            "retries",
+            "BIGINT",
+            "how many came right behind a failed one of the same request",
+        ),
+        Column("bytes", "BIGINT", "the size of all whole bodies from there"),
+        Column("response_seconds", "DOUBLE", "the median time from start to response; NULL without any"),
+        Column("connections", "BIGINT", "how many connections to it were opened; 0 where the stage does not see them"),
+        Column("limit_min", "BIGINT", "the fewest requests that it was given at once; NULL if nothing says it"),
+        Column("limit_max", "BIGINT", "the most that it was given at once; NULL if nothing says it"),
+        Column("limit_last", "BIGINT", "the limit in the end, or now, of the process that changed it last"),
+        Column("breaker_openings", "BIGINT", "how often it was left alone, since it failed again and again"),
     ),
 )
 
@@ -163,8 +212,8 @@ SPANS = View(
         Column(
             "name",
             "VARCHAR",
-            "`request`, `queue`, `attempt`, `body`, `verify`, `store`, `program`, `operation`; `run`, `stage`, "
-            "`process`; of your own events, what is before the dot",
+            "`request`, `queue`, `attempt`, `connect`, `body`, `verify`, `store`, `program`, `operation`; `run`, "
+            "`stage`, `process`, `origin`; of your own events, what is before the dot",
         ),
         Column("started_at", _TIME, "when it began"),
         Column("ended_at", _TIME, "when it was over; NULL while unfinished"),
@@ -177,8 +226,8 @@ SPANS = View(
         Column(
             "state",
             "VARCHAR",
-            "`completed`, `failed`, `cancelled` or `interrupted`; `unfinished`: it goes on, or was cut off by a crash; "
-            "also a worker process, whose end the stage tells",
+            "`completed`, `redirected`, `failed`, `cancelled` or `interrupted`; `unfinished`: it goes on, or was cut "
+            "off by a crash; an `origin` lasts from the first event of it to the last",
         ),
         Column("error", "VARCHAR", "the kind of failure; NULL unless failed"),
         Column("events", "BIGINT", "how many events it has"),
@@ -216,4 +265,4 @@ SAMPLES = View(
     ),
 )
 
-VIEWS = (RUNS, REQUESTS, ATTEMPTS, OPERATIONS, SPANS, LINKS, SAMPLES, EVENTS)
+VIEWS = (RUNS, REQUESTS, ATTEMPTS, ORIGINS, OPERATIONS, SPANS, LINKS, SAMPLES, EVENTS)

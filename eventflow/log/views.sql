@@ -54,17 +54,27 @@ FROM (
 CREATE VIEW log.open_events AS FROM log.parsed UNION ALL FROM log.sealed;
 CREATE VIEW log.events AS FROM log.open_events UNION ALL FROM log.settled;
 
+-- How long each step to a connection took, of the payload of connection.opened.
+CREATE MACRO log.connecting(data) AS json_transform(data, '{
+    "connection": "VARCHAR", "dns_seconds": "DOUBLE", "connect_seconds": "DOUBLE", "tls_seconds": "DOUBLE"
+}');
+
 -- What each story of a request has come to. The last try counts: a request that a resume queued again is queued. A story
 -- that another process goes on with may be longer in that process's log than in the one where it began, as far as each is
--- committed: until its first event is there, which caused the others, it is not shown.
+-- committed: until its first event is there, which caused the others, it is not shown. Whatever else is told in it, such as
+-- that it is delayed, changes nothing of its state.
 CREATE VIEW made.requests AS
 WITH told AS (
     SELECT run, stream, version, trace_id, type, time, json_transform(data, '{
         "url": "VARCHAR", "name": "VARCHAR", "wait_seconds": "DOUBLE", "seconds": "DOUBLE",
         "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
-    }') AS data
+    }') AS data,
+    CASE type WHEN 'connection.opened' THEN log.connecting(data) END AS connecting
     FROM log.open_events
-    WHERE starts_with(type, 'request.') OR type = 'attempt.started'
+    WHERE type IN (
+        'request.queued', 'request.started', 'request.delayed', 'request.completed', 'request.failed', 'request.cancelled',
+        'attempt.started', 'attempt.redirected', 'connection.opened'
+    )
 ),
 stories AS (
     SELECT
@@ -73,8 +83,13 @@ stories AS (
         any_value(trace_id) AS trace_id,
         arg_max({'version': version, 'time': time, 'data': data}, version) FILTER (type = 'request.queued') AS queued,
         arg_max({'version': version, 'time': time, 'data': data}, version) FILTER (type = 'request.started') AS started,
-        arg_max({'type': type, 'time': time, 'data': data}, version) FILTER (type <> 'attempt.started') AS last,
-        count(*) FILTER (type = 'attempt.started') AS attempts
+        arg_max({'type': type, 'time': time, 'data': data}, version) FILTER (
+            starts_with(type, 'request.') AND type <> 'request.delayed'
+        ) AS last,
+        count(*) FILTER (type = 'attempt.started') AS attempts,
+        count(*) FILTER (type = 'attempt.redirected') AS redirects,
+        coalesce(sum(data.seconds) FILTER (type = 'request.delayed'), 0) AS delayed_seconds,
+        sum(connecting.dns_seconds + connecting.connect_seconds + connecting.tls_seconds) AS connect_seconds
     FROM told
     GROUP BY run, stream
 ),
@@ -102,30 +117,45 @@ SELECT
     ended.data.error AS error,
     ended.data.message AS message,
     attempts,
+    redirects,
+    delayed_seconds,
+    connect_seconds,
     trace_id
 FROM standings
 JOIN log.stages USING (run);
 
--- The events of one attempt have one span; the body's is a child of it.
+-- The events of one attempt have one span; the body's and the new connection's are children of it. A kept connection that
+-- turns out dead is replaced by a new one in the same attempt: then the request was sent twice, and the new one counts.
 CREATE VIEW made.attempts AS
 WITH told AS (
     SELECT run, stream, type, time, trace_id, span_id, parent_span_id, json_transform(data, '{
         "resend_count": "INTEGER", "server_address": "VARCHAR", "server_port": "INTEGER", "status": "INTEGER",
-        "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR"
-    }') AS data
+        "seconds": "DOUBLE", "bytes": "BIGINT", "error": "VARCHAR", "message": "VARCHAR", "connection": "VARCHAR",
+        "range_start": "BIGINT", "url": "VARCHAR"
+    }') AS data,
+    CASE type WHEN 'connection.opened' THEN log.connecting(data) END AS connecting
     FROM log.open_events
-    WHERE starts_with(type, 'attempt.')
+    WHERE type IN (
+        'attempt.started', 'connection.taken', 'connection.opened', 'attempt.sent', 'attempt.response', 'attempt.body',
+        'attempt.completed', 'attempt.redirected', 'attempt.failed'
+    )
 ),
 tries AS (
     SELECT
         run,
         stream,
         any_value({'time': time, 'data': data}) FILTER (type = 'attempt.started') AS started,
+        any_value(data.connection) FILTER (type = 'connection.taken') AS taken,
+        any_value(connecting) AS opened,
+        max(data.seconds) FILTER (type = 'attempt.sent') AS sent_seconds,
+        max(data.range_start) FILTER (type = 'attempt.sent') AS range_start,
         any_value(data) FILTER (type = 'attempt.response') AS response,
         any_value(data) FILTER (type = 'attempt.body') AS body,
-        any_value({'time': time, 'data': data}) FILTER (type IN ('attempt.completed', 'attempt.failed')) AS ended,
+        any_value({'type': type, 'time': time, 'data': data}) FILTER (
+            type IN ('attempt.completed', 'attempt.redirected', 'attempt.failed')
+        ) AS ended,
         any_value(trace_id) AS trace_id,
-        CASE type WHEN 'attempt.body' THEN parent_span_id ELSE span_id END AS attempt_span_id
+        CASE WHEN type IN ('attempt.body', 'connection.opened') THEN parent_span_id ELSE span_id END AS attempt_span_id
     FROM told
     GROUP BY run, stream, attempt_span_id
 )
@@ -137,6 +167,13 @@ SELECT
     started.data.server_address AS server_address,
     started.data.server_port AS server_port,
     make_timestamptz(started.time // 1000) AS started_at,
+    coalesce(opened.connection, taken) AS connection,
+    CASE WHEN opened IS NOT NULL THEN false WHEN taken IS NOT NULL THEN true END AS is_kept,
+    opened.dns_seconds AS dns_seconds,
+    opened.connect_seconds AS connect_seconds,
+    opened.tls_seconds AS tls_seconds,
+    sent_seconds,
+    range_start,
     coalesce(response.status, ended.data.status) AS status,
     response.seconds AS response_seconds,
     body.seconds AS body_seconds,
@@ -144,12 +181,66 @@ SELECT
     ended.data.seconds AS seconds,
     ended.data.error AS error,
     ended.data.message AS message,
-    CASE WHEN ended IS NULL THEN 'unfinished' WHEN ended.data.error IS NULL THEN 'completed' ELSE 'failed' END AS state,
+    CASE ended.type WHEN 'attempt.redirected' THEN ended.data.url END AS redirected_to,
+    coalesce(split_part(ended.type, '.', 2), 'unfinished') AS state,
     make_timestamptz(ended.time // 1000) AS ended_at,
     trace_id,
     attempt_span_id AS span_id
 FROM tries
 WHERE started IS NOT NULL;
+
+-- What each origin was asked for and how it did. A try again is an attempt behind one that failed, whoever was asked then.
+CREATE VIEW made.origins AS
+WITH tried AS (
+    SELECT
+        *, lag(state) OVER (PARTITION BY run, stream ORDER BY started_at, resend_count) IS NOT DISTINCT FROM 'failed' AS is_retry
+    FROM made.attempts
+),
+counted AS (
+    SELECT
+        run, server_address, server_port,
+        count(DISTINCT stream) AS requests,
+        count(*) AS attempts,
+        count(*) FILTER (state = 'completed') AS completed,
+        count(*) FILTER (state = 'redirected') AS redirected,
+        count(*) FILTER (state = 'failed') AS failed,
+        count(*) FILTER (is_retry) AS retries,
+        coalesce(sum(bytes), 0)::BIGINT AS bytes,
+        median(response_seconds) AS response_seconds,
+        count(*) FILTER (NOT is_kept) AS connections
+    FROM tried
+    GROUP BY run, server_address, server_port
+),
+told AS (
+    SELECT
+        run, type, time,
+        regexp_extract(
+            data.origin, '^(https?)://(.*?)(?::([0-9]+))?$', ['scheme', 'host', 'port']
+        ) AS origin,
+        data.limit AS most
+    FROM (
+        SELECT run, type, time, json_transform(data, '{"origin": "VARCHAR", "limit": "BIGINT"}') AS data
+        FROM log.open_events
+        WHERE type IN ('limit.changed', 'breaker.opened')
+    )
+),
+limited AS (
+    SELECT
+        run,
+        trim(origin.host, '[]') AS server_address,
+        coalesce(try_cast(origin.port AS INTEGER), CASE origin.scheme WHEN 'https' THEN 443 ELSE 80 END) AS server_port,
+        min(most) AS limit_min,
+        max(most) AS limit_max,
+        arg_max(most, time) AS limit_last,
+        count(*) FILTER (type = 'breaker.opened') AS breaker_openings
+    FROM told
+    GROUP BY ALL
+)
+SELECT
+    run, server_address, server_port, requests, attempts, completed, redirected, failed, retries, bytes, response_seconds,
+    connections, limit_min, limit_max, limit_last, coalesce(breaker_openings, 0) AS breaker_openings
+FROM counted
+LEFT JOIN limited USING (run, server_address, server_port);
 
 -- What each operation has come to: the last try counts, as with requests. Its stream is `operation-<name>-<number>`.
 CREATE VIEW made.operations AS
@@ -200,10 +291,13 @@ SELECT
 FROM standings;
 
 -- A span is told in one of two ways. Either an event opens it (its type ends in `queued` or `started`) and one closes it
--- (`completed`, `failed`, `cancelled`, `interrupted`), as often as there are sittings. Or it is told when it is over, by an
--- event that says how long it took (`file.stored`). What processes do is told in the spans of others and closes none but
--- their own: a run is not over with a process that exits. The types named below are those whose first word is not the name
--- of their span; all others, those to come included, follow from these rules.
+-- (`completed`, `redirected`, `failed`, `cancelled`, `interrupted`), as often as there are sittings. Or it is told when it is
+-- over, by an event that says how long it took (`file.stored`). What processes do is told in the spans of others and closes
+-- none but their own: a run is not over with a process that exits. The types named below are those whose first word is not
+-- the name of their span; all others, those to come included, follow from these rules.
+--
+-- A worker's start is told in its own span, and its end by who waited for it, in the stage's: the exit of a number belongs to
+-- whoever had that number last, since a container gives the same few numbers again in every sitting.
 --
 -- `rank` puts the event that ends a span last, if there is one: what closes it, or else a process's exit, or else whatever
 -- came last. One number and plain columns, since DuckDB finds the last of a struct several times slower.
@@ -212,7 +306,7 @@ WITH told AS (
     SELECT
         run, stream, trace_id, span_id, parent_span_id, version, type, time,
         CASE
-            WHEN split_part(type, '.', 2) IN ('completed', 'failed', 'cancelled', 'interrupted') THEN 'closes'
+            WHEN split_part(type, '.', 2) IN ('completed', 'redirected', 'failed', 'cancelled', 'interrupted') THEN 'closes'
             WHEN type = 'process.exited' THEN 'exits'
             WHEN split_part(type, '.', 2) IN ('queued', 'started') AND type NOT IN ('request.started', 'process.started')
             THEN 'opens'
@@ -220,8 +314,31 @@ WITH told AS (
         version + CASE part WHEN 'closes' THEN 4e18::BIGINT WHEN 'exits' THEN 2e18::BIGINT ELSE 0 END AS rank,
         json_transform(data, '{
             "seconds": "DOUBLE", "wait_seconds": "DOUBLE", "error": "VARCHAR", "role": "VARCHAR", "exit_code": "INTEGER"
-        }') AS data
+        }') AS said,
+        CASE type WHEN 'connection.opened' THEN log.connecting(data) END AS connecting,
+        CASE type
+            WHEN 'connection.opened' THEN connecting['dns_seconds'] + connecting['connect_seconds'] + connecting['tls_seconds']
+            WHEN 'breaker.opened' THEN NULL  -- for how long it will be left alone
+            ELSE coalesce(said['seconds'], said['wait_seconds'])
+        END AS seconds
     FROM log.events
+),
+processes AS (
+    SELECT run, span_id, type, time, json_transform(data, '{
+        "pid": "BIGINT", "role": "VARCHAR", "exit_code": "INTEGER", "seconds": "DOUBLE"
+    }') AS data
+    FROM log.events
+    WHERE type IN ('process.started', 'process.exited')
+),
+left_workers AS (
+    SELECT
+        begun.run, begun.span_id,
+        arg_min({'time': gone.time, 'seconds': gone.data.seconds, 'code': gone.data.exit_code}, gone.time) AS gone
+    FROM (FROM processes WHERE type = 'process.exited') AS gone
+    ASOF JOIN (FROM processes WHERE type = 'process.started') AS begun
+        ON gone.run = begun.run AND gone.data.pid = begun.data.pid AND gone.time >= begun.time
+    WHERE begun.data.role = 'worker'
+    GROUP BY begun.run, begun.span_id
 ),
 pieces AS (
     SELECT
@@ -230,25 +347,32 @@ pieces AS (
         count(*) AS events,
         arg_min(type, version) AS first_type,
         arg_min(time, version) AS first_time,
-        arg_min_null(data.role, version) AS role,
+        arg_min_null(said.role, version) AS role,
         max(version) FILTER (part = 'opens') AS opened,
         max(version) FILTER (part = 'closes') AS closed,
         arg_max(type, rank) AS last_type,
         arg_max(time, rank) AS last_time,
-        arg_max_null(coalesce(data.seconds, data.wait_seconds), rank) AS last_seconds,
-        arg_max_null(data.error, rank) AS last_error,
-        arg_max_null(data.exit_code, rank) AS last_exit_code
+        arg_max_null(seconds, rank) AS last_seconds,
+        arg_max_null(said.error, rank) AS last_error,
+        arg_max_null(said.exit_code, rank) AS last_exit_code
     FROM told
     GROUP BY run, stream, trace_id, span_id
 ),
 standings AS (
     SELECT
-        *,
+        * EXCLUDE (gone) REPLACE (
+            coalesce(gone.time, last_time) AS last_time,
+            coalesce(gone.seconds, last_seconds) AS last_seconds,
+            coalesce(gone.code, last_exit_code) AS last_exit_code
+        ),
         CASE
             WHEN closed IS NOT NULL THEN coalesce(opened < closed, true)
-            ELSE opened IS NULL AND (first_type <> 'process.started' OR last_type = 'process.exited')
+            ELSE opened IS NULL AND (
+                first_type <> 'process.started' OR last_type = 'process.exited' OR gone IS NOT NULL
+            )
         END AS is_over
     FROM pieces
+    LEFT JOIN left_workers USING (run, span_id)
 )
 SELECT
     run,
@@ -259,10 +383,15 @@ SELECT
     parent_span_id,
     CASE first_type
         WHEN 'request.started' THEN 'queue'
+        WHEN 'connection.opened' THEN 'connect'
         WHEN 'attempt.body' THEN 'body'
         WHEN 'file.verified' THEN 'verify'
         WHEN 'file.stored' THEN 'store'
-        ELSE CASE role WHEN 'program' THEN 'program' ELSE split_part(first_type, '.', 1) END
+        ELSE CASE
+            WHEN role = 'program' THEN 'program'
+            WHEN split_part(first_type, '.', 1) IN ('limit', 'breaker', 'robots') THEN 'origin'
+            ELSE split_part(first_type, '.', 1)
+        END
     END AS name,
     make_timestamptz(CASE
         WHEN is_over AND (opened IS NULL AND first_type <> 'process.started')
@@ -420,6 +549,7 @@ CREATE VIEW log.sittings AS FROM made.sittings;
 CREATE VIEW runs AS FROM made.runs ORDER BY run;
 CREATE VIEW requests AS FROM made.requests;
 CREATE VIEW attempts AS FROM made.attempts;
+CREATE VIEW origins AS FROM made.origins;
 CREATE VIEW operations AS FROM made.operations;
 CREATE VIEW spans AS FROM made.spans;
 CREATE VIEW links AS FROM made.links;

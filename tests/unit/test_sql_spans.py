@@ -158,7 +158,7 @@ class TestSpans:
         assert rows == [
             ("run", "run", None, "unfinished", None),
             ("stage", "run", None, "unfinished", None),
-            ("process", "process-a", None, "unfinished", None),
+            ("process", "process-a", None, "completed", 1.5),
             ("program", "request-0", 0, "completed", 0.5),
             ("program", "request-3", 3, "failed", 0.5),
         ]

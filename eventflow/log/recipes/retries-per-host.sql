@@ -1,9 +1,10 @@
 -- Which hosts had to be asked again, and did it help?
--- A retry is any attempt of a request after its first one, those after a resume included.
+-- A retry is any attempt of a request after its first one, those after a resume included; redirects are none.
 WITH tried AS (
     SELECT
         run, number, server_address AS host, count(*) AS attempts, bool_or(state = 'completed') AS succeeded
     FROM attempts
+    WHERE state <> 'redirected'
     GROUP BY ALL
 )
 SELECT

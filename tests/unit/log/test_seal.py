@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from eventflow.disk import Disk
@@ -18,7 +19,7 @@ from eventflow.log.reader import RunTail, read_events
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.log.seal import seal_run
 from eventflow.log.segment import LogWriter
-from eventflow.log.settled import is_settled
+from eventflow.log.settled import SETTLED_VIEWS, Settled, is_settled, settled_path, view_path
 from eventflow.log.sql import connect, query
 from eventflow.log.verify import verify_run
 from eventflow.log.views import VIEWS
@@ -127,6 +128,22 @@ def test_a_sealed_run_can_be_gone_on_with(store: Path) -> None:
     assert is_settled(run)
     assert len(lines_of(run)) == 61
     assert damage(run) == [None] * (len(numbers) + 1)
+
+
+def test_views_of_another_version_do_not_count(store: Path) -> None:
+    """Kept views that other statements made are computed anew in each query, and written anew by the next sealing."""
+    run = small_run(store)
+    list(seal_run(run))
+    expected = answers(store)
+    said = msgspec.json.decode(settled_path(run).read_bytes(), type=Settled)
+    settled_path(run).write_bytes(msgspec.json.encode(msgspec.structs.replace(said, views="0" * 32)))
+    for view in SETTLED_VIEWS:
+        view_path(run, view).write_bytes(b"of columns that are no more")
+    assert not is_settled(run)
+    assert answers(store) == expected
+    assert list(seal_run(run)) == []
+    assert is_settled(run)
+    assert answers(store) == expected
 
 
 def test_readers_go_on_when_a_segment_is_sealed_under_them(store: Path) -> None:
