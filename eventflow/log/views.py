@@ -115,7 +115,7 @@ REQUESTS = View(
 ATTEMPTS = View(
     "attempts",
     "One row for each attempt: one try of a request on the wire, or one step of it between redirects. What only "
-    "`director` and `lineage` see is NULL in the other stages: the connection and its times, when the request was sent, "
+    "`director` and `lineage` see is NULL in the other stages: connections and their times, when a request was sent, "
     "ranges, redirects.",
     (
         Column("run", "VARCHAR", "the run"),
