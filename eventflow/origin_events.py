@@ -62,8 +62,12 @@ class BreakerClosed(Payload, frozen=True, kw_only=True):
 
 
 class RobotsRead(Payload, frozen=True, kw_only=True):
-    """The robots.txt of an origin was asked for. `status` 0: it could not be had. In the stream of the origin."""
+    """The robots.txt of an origin was asked for. In the stream of the origin.
+
+    `status` 0: there was no answer. `problem` says why it could not be had: then nothing of the origin is fetched.
+    """
 
     TYPE: ClassVar[str] = "robots.read"
     origin: str
     status: int
+    problem: str | None = None

@@ -23,7 +23,6 @@ from eventflow.event import Link, Payload
 from eventflow.folder import Part
 from eventflow.http.dialing import Origin
 from eventflow.http.redirects import Trail
-from eventflow.http.robots import RobotsDisallow
 from eventflow.http.url import split_url
 from eventflow.http_failures import explain
 from eventflow.recorder import Span
@@ -195,7 +194,7 @@ class Flight:
         if means.settings.robots:
             await line.books.ask_robots(line)
             if line.robots is not None and not line.robots.allows(means.settings.user_agent, self.url):
-                self._fail(RobotsDisallow(self.shown, "robots.txt asks to leave it"))
+                self._fail(line.robots.refusal(self.shown))
                 return
         if self._has_passed():
             self._fail(DeadlinePassed(self.shown, "it was not done within its deadline"))

@@ -123,7 +123,8 @@ class Origins:
         line.robots_asked = trio.Event()
         try:
             status, line.robots = await fetch_robots(self._means, line.origin)
-            self._span(line).record(RobotsRead(origin=_called(line.origin), status=status))
+            read = RobotsRead(origin=_called(line.origin), status=status, problem=line.robots.problem)
+            self._span(line).record(read)
             delay = line.robots.crawl_delay(self._work.settings.user_agent)
             if delay and (self._work.settings.rate or 1e9) > 1 / delay:
                 line.pacer = Pacer(1 / delay)

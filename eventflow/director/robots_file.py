@@ -57,8 +57,10 @@ async def fetch_robots(means: Means, origin: Origin) -> tuple[int, Robots]:
         try:
             with trio.fail_after(means.settings.timeout_s):
                 answer = await _get(means, url)
-        except (RequestError, trio.TooSlowError):
-            return 0, Robots(0)
+        except RequestError as failure:
+            return 0, Robots(0, problem=failure.what)
+        except trio.TooSlowError:
+            return 0, Robots(0, problem=f"no answer within {means.settings.timeout_s:g} s")
         assert answer.head is not None
         location = answer.head.headers.get("location")
         if hop == _REDIRECTS_MAX or not (answer.head.status in FOLLOWED and location):

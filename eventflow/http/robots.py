@@ -1,17 +1,22 @@
 """robots.txt, for those who ask for it (RFC 9309). Pure: whoever has fetched the file says what came.
 
-The file is written by a stranger and read before each request, so reading it and matching are linear: a rule is not
-turned into a regular expression, since a few `*` would make one take for ever, and many names share one list of rules.
+The file is written by a stranger and asked before each try, so what that can cost is bounded. It is read once; many
+names share one list of rules. No rule is made a regular expression, since a few `*` would make one take for ever. The
+rules that begin as a URL does are found at once; of those, only the ones with a `*` are tried, until one matches that
+no other outdoes. For one robot they count until there are `STARS_MAX` `*` in them, and what is between two `*` must be
+in the first `COMPARED_MAX` octets of the URL's path and query: that is `STARS_MAX` searches of `COMPARED_MAX` octets at
+most, about 10 ms.
 
 Two texts match if their octets do. What is not ASCII is compared percent-encoded, what is unreserved is compared
 decoded, and reserved characters as they are written: `%2F` is not `/` (RFC 9309 §2.2.2, RFC 3986 §6.2.2).
 
 Invariants:
-    the longest rule that matches decides, and of two as long the one that allows;
+    the longest rule that matches decides, and of two as long the one that allows (lengths of what is compared);
     a robots.txt that is not there allows everything, one that cannot be had allows nothing but itself.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 
 from eventflow.errors import RequestError
@@ -19,11 +24,14 @@ from eventflow.http.url import split_url
 
 BYTES_MAX = 500 << 10
 CRAWL_DELAY_MAX_S = 60.0
+STARS_MAX = 1024
+COMPARED_MAX = 4096
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2; a name ends at the `/` before its version
 _LINE_END = re.compile(r"\r\n?|\n")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|[^\x21-\x7e]")
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]")
+_NO_RULE = (-1, True)  # a rank that any rule has more of
 _DELAY = re.compile(r"[0-9]{1,6}(?:\.[0-9]{0,6})?")
 
 
@@ -33,34 +41,128 @@ class RobotsDisallow(RequestError):
     fix = "leave it, or fetch without --robots"
 
 
-class _Rule:
-    """One path of robots.txt: what it begins with, what follows after each `*`, whether it says where the end is."""
+class RobotsUnavailable(RequestError):
+    """The origin's robots.txt could not be had, which means that nothing may be fetched, and --robots was given."""
 
-    __slots__ = ("allows", "first", "is_anchored", "length", "rest")
+    fix = "resume later, or fetch without --robots"
+
+
+class _Rule:
+    """One path of robots.txt: what it begins with, what follows after each `*`, whether it says where the end is.
+
+    Attributes:
+        rank: its length and whether it allows: the greatest of those that match decides.
+        stars: how many searches it may take.
+    """
+
+    __slots__ = ("first", "is_anchored", "rank", "rest", "stars")
 
     def __init__(self, path: str, allows: bool) -> None:
         path = _normal(path)
-        self.allows, self.length = allows, len(path)
         self.is_anchored = path.endswith("$")
         # A `$` that is not the last character stands for itself, as `%24` does.
-        self.first, *self.rest = path.removesuffix("$").replace("$", "%24").split("*")
+        text = path.removesuffix("$").replace("$", "%24")
+        self.rank = len(text) + self.is_anchored, allows
+        self.first, *rest = text.split("*")
+        if rest:
+            *middle, last = rest
+            rest = [*filter(None, middle), last]  # `**` is `*`
+        if rest == [""] and not self.is_anchored:
+            rest = []  # `/a*` is `/a`
+        self.rest, self.stars = rest, len(rest)
 
     def matches(self, target: str) -> bool:
-        """Take for each `*` as little as possible: if that does not match, nothing does."""
-        if not target.startswith(self.first):
-            return False
-        place = len(self.first)
-        if not self.rest:
-            return not self.is_anchored or place == len(target)
+        """Whether a target that begins with `first` matches.
+
+        Take for each `*` as little as possible: if that does not match, nothing does.
+        """
         *middle, last = self.rest
+        place = len(self.first)
         for piece in middle:
-            found = target.find(piece, place)
+            found = target.find(piece, place, COMPARED_MAX)
             if found < 0:
                 return False
             place = found + len(piece)
         if self.is_anchored:
             return len(target) - len(last) >= place and target.endswith(last)
-        return target.find(last, place) >= 0
+        return target.find(last, place, COMPARED_MAX) >= 0
+
+
+class _Beginning:
+    """What begins with one text: the best rule that ends there, and those that go on behind a `*`, the best first.
+
+    Attributes:
+        rank: of the best rule without `*` that ends here or earlier.
+        above: the longest other beginning that this one begins with.
+    """
+
+    __slots__ = ("above", "rank", "stars", "text")
+
+    def __init__(self, text: str) -> None:
+        self.text, self.rank = text, _NO_RULE
+        self.above: _Beginning | None = None
+        self.stars: list[_Rule] = []
+
+
+class _Rules:
+    """The rules of one robot, so that a target finds its own.
+
+    Args:
+        rules: in the order of the file.
+    """
+
+    __slots__ = ("_beginnings", "_exact", "_texts")
+
+    def __init__(self, rules: Iterable[_Rule]) -> None:
+        self._exact: dict[str, tuple[int, bool]] = {}
+        found: dict[str, _Beginning] = {}
+        stars = 0
+        for rule in rules:
+            stars += rule.stars
+            if not rule.stars and rule.is_anchored:
+                self._exact[rule.first] = max(rule.rank, self._exact.get(rule.first, _NO_RULE))
+                continue
+            if rule.stars and stars > STARS_MAX:
+                continue
+            beginning = found.get(rule.first) or found.setdefault(rule.first, _Beginning(rule.first))
+            if rule.stars:
+                beginning.stars.append(rule)
+            else:
+                beginning.rank = max(rule.rank, beginning.rank)
+        self._texts = sorted(found)
+        self._beginnings = [found[text] for text in self._texts]
+        self._nest()
+
+    def allows(self, target: str) -> bool:
+        """What the best rule that matches says; without one, yes."""
+        best = self._exact.get(target, _NO_RULE)
+        place = bisect_right(self._texts, target)
+        beginning = self._beginnings[place - 1] if place else None
+        while beginning is not None and not target.startswith(beginning.text):
+            beginning = beginning.above
+        if beginning is not None:
+            best = max(best, beginning.rank)
+        while beginning is not None:
+            for rule in beginning.stars:
+                if rule.rank <= best:
+                    break
+                if rule.matches(target):
+                    best = rule.rank
+                    break
+            beginning = beginning.above
+        return best[1]
+
+    def _nest(self) -> None:
+        """Sorted, a text comes behind all that it begins with, and before all others that do not begin with it."""
+        open_: list[_Beginning] = []
+        for beginning in self._beginnings:
+            beginning.stars.sort(key=lambda rule: rule.rank, reverse=True)
+            while open_ and not beginning.text.startswith(open_[-1].text):
+                open_.pop()
+            if open_:
+                beginning.above = open_[-1]
+                beginning.rank = max(beginning.rank, open_[-1].rank)
+            open_.append(beginning)
 
 
 class _Group:
@@ -78,7 +180,7 @@ class _Group:
         self.delays: list[tuple[int, float]] = []
 
 
-_Merged = tuple[list[_Rule], float | None]
+_Merged = tuple[_Rules, float | None]
 
 
 class Robots:
@@ -88,14 +190,19 @@ class Robots:
         status: of the response, after redirects; 0: there was none. 2xx: `body` counts; 3xx (they did not end) and 4xx:
             there is no robots.txt, so everything is allowed; 5xx and 0: nothing is (RFC 9309 §2.3.1).
         body: what it said, of which the whole lines of the first 500 KiB count. Any bytes are read without an error.
+        problem: why there was no answer, in a few words; with a status it follows from that.
+
+    Attributes:
+        problem: why it could not be had, None where it could or where there is none.
     """
 
-    __slots__ = ("_answer", "_groups", "_merged")
+    __slots__ = ("_answer", "_groups", "_merged", "problem")
 
-    def __init__(self, status: int, body: bytes = b"") -> None:
+    def __init__(self, status: int, body: bytes = b"", problem: str = "no answer") -> None:
         self._groups: dict[str, list[tuple[_Group, int]]] = {}  # and which name of the group it is, from 0
         self._merged: dict[str, _Merged] = {}  # by the names that somebody asked for
         self._answer = None if 200 <= status < 300 else 300 <= status < 500
+        self.problem = (f"status {status}" if status else problem) if self._answer is False else None
         if self._answer is None:
             self._read(body)
 
@@ -110,8 +217,14 @@ class Robots:
             return True
         if self._answer is not None:
             return self._answer
-        target = target.replace("*", "%2A").replace("$", "%24")
-        return next((rule.allows for rule in self._asked_of(user_agent)[0] if rule.matches(target)), True)
+        return self._asked_of(user_agent)[0].allows(target.replace("*", "%2A").replace("$", "%24"))
+
+    def refusal(self, url: str) -> RobotsDisallow | RobotsUnavailable:
+        """The error of a request that it does not allow. `url` is redacted."""
+        if self.problem is None:
+            return RobotsDisallow(url, "robots.txt asks to leave it")
+        why = "and then nothing may be fetched (RFC 9309 §2.3.1.4)"
+        return RobotsUnavailable(url, f"robots.txt could not be had ({self.problem}), {why}")
 
     def crawl_delay(self, user_agent: str) -> float | None:
         """The seconds to leave between two requests, at most a minute. Not in the RFC, but common."""
@@ -146,14 +259,12 @@ class Robots:
 
 
 def _merge(named: Iterable[tuple[_Group, int]]) -> _Merged:
-    """The rules of several groups, the one that decides first, and the longest delay."""
+    """The rules of several groups, and the longest delay."""
     places: dict[_Group, int] = {}
     for group, place in named:
         places.setdefault(group, place)  # it may be named twice in one group; the first has all the delays
-    rules = [rule for group in places for rule in group.rules]
-    rules.sort(key=lambda rule: (-rule.length, not rule.allows))
     delays = [delay for group, place in places.items() for names, delay in group.delays if names > place]
-    return rules, max(delays, default=None)
+    return _Rules(rule for group in places for rule in group.rules), max(delays, default=None)
 
 
 def _fields(body: bytes) -> Iterator[tuple[str, str]]:

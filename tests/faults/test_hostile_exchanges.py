@@ -222,13 +222,13 @@ def _robots(rule: str, must: Stored | Fails, *script: Step) -> Case:
     return Case(rule, must, ((answer(),),), attempts=None, more={"/robots.txt": script})
 
 
-_LEFT = Fails("RobotsDisallow")
+_LEFT, _UNKNOWN = Fails("RobotsDisallow"), Fails("RobotsUnavailable")
 ROBOTS = {
     "robots-forbids": _robots("RFC 9309 §2.2.2", _LEFT, answer(b"User-agent: *\nDisallow: /it")),
-    "robots-503": _robots("§2.3.1.4: unreachable", _LEFT, answer(status="503 Busy")),
-    "robots-closed": _robots("§2.3.1.4", _LEFT, Close),
-    "robots-silent": _robots("§2.3.1.4", _LEFT, on(pause(b"", seconds=1.6))),
-    "robots-malformed": _robots("§2.3.1.4", _LEFT, raw("HTTP/1.1 200 OK", "Content-Length: 3, 4", body=b"abc")),
+    "robots-503": _robots("§2.3.1.4: unreachable", _UNKNOWN, answer(status="503 Busy")),
+    "robots-closed": _robots("§2.3.1.4", _UNKNOWN, Close),
+    "robots-silent": _robots("§2.3.1.4", _UNKNOWN, on(pause(b"", seconds=1.6))),
+    "robots-malformed": _robots("§2.3.1.4", _UNKNOWN, raw("HTTP/1.1 200 OK", "Content-Length: 3, 4", body=b"abc")),
     "robots-404": _robots("§2.3.1.3: there is none", Stored(), answer(status="404 Not Found")),
     "robots-to-itself": _robots("§2.3.1.2: five redirects, then there is none", Stored(), redirect("/robots.txt")),
     "robots-to-file": _robots("§2.3.1.2", Stored(), redirect("file:///etc/passwd")),
@@ -248,8 +248,7 @@ def test_no_robots_txt_can_stop_a_run(tmp_path: Path) -> None:
     outcome = Outcome(tmp_path, ROBOTS, "--robots")
     for name, case in ROBOTS.items():
         outcome.require(name, case)
-        is_left = case.must == _LEFT and name != "robots-forbids"
-        assert outcome.stored(f"{name}.next") == (None if is_left else NEXT.encode()), name
+        assert outcome.stored(f"{name}.next") == (None if case.must == _UNKNOWN else NEXT.encode()), name
         asked = len(outcome.origins[name].asked_for("/robots.txt"))
         assert asked == (6 if name == "robots-to-itself" else 1), name
 

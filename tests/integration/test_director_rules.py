@@ -211,7 +211,9 @@ def test_robots_may_be_elsewhere_or_nowhere(tmp_path: Path) -> None:
     with serving(robots_txt=[moved], there=[answer(b"User-agent: *\nDisallow: /a\n")], a=[answer(b"a")]) as server:
         urls = [server.url("/a"), "http://127.0.0.1:9/x"]
         run = Run(tmp_path, "--robots", "--retries", "0", *urls)
-    assert {event.error for event in run.all(RequestFailed)} == {"RobotsDisallow"}
+    said = {event.error: event.message for event in run.all(RequestFailed)}
+    assert set(said) == {"RobotsDisallow", "RobotsUnavailable"}
+    assert "robots.txt could not be had (connection refused)" in said["RobotsUnavailable"]
     assert sorted(event.status for event in run.all(RobotsRead)) == [0, 200]
 
 

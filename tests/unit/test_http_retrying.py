@@ -45,7 +45,7 @@ from eventflow.http.retrying import (
     is_passing,
     is_unwell,
 )
-from eventflow.http.robots import RobotsDisallow
+from eventflow.http.robots import RobotsDisallow, RobotsUnavailable
 
 POLICY = RetryPolicy()
 NOW = 1_795_435_200.0  # 23 November 2026, 12:00:00 UTC, a Monday
@@ -73,6 +73,7 @@ KINDS: list[tuple[type[RequestError], bool, bool, bool]] = [
     (DeadlinePassed, False, False, False),
     (InvalidRequest, False, False, False),
     (RobotsDisallow, False, False, False),
+    (RobotsUnavailable, False, False, False),
     (ServerAbsent, False, False, False),
     (ProgramFailed, False, False, False),
     (UnexpectedFailure, False, False, False),

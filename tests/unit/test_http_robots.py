@@ -1,12 +1,22 @@
 """robots.txt by RFC 9309."""
 
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventflow.http.robots import BYTES_MAX, CRAWL_DELAY_MAX_S, Robots
+from eventflow.http.robots import (
+    BYTES_MAX,
+    COMPARED_MAX,
+    CRAWL_DELAY_MAX_S,
+    STARS_MAX,
+    Robots,
+    RobotsDisallow,
+    RobotsUnavailable,
+)
 
 ME = "eventflow/1.0 (+https://example.org/)"
 
@@ -151,10 +161,95 @@ def test_half_a_rule_at_the_size_limit_does_not_count() -> None:
     assert not Robots(200, body).allows(ME, "http://example.org/a")
 
 
-def test_a_hostile_rule_takes_no_longer_than_others() -> None:
-    """Many `*` in one rule: matching is linear. As a regular expression this would not end within a human life."""
-    rule = b"User-agent: *\nDisallow: /" + b"*a" * 500 + b"*b$"
-    assert Robots(200, rule).allows(ME, "http://example.org/" + "a" * 5_000)
+class Weighed(str):
+    """Text that counts how many characters are looked at in it, at most."""
+
+    __slots__ = ()
+    looked_at = 0
+
+    def find(self, piece: str, start: Any = 0, end: Any = None) -> int:
+        """Counts all that may be searched."""
+        Weighed.looked_at += max(0, min(len(self), end if end is not None else len(self)) - start)
+        return super().find(piece, start, end)
+
+    def startswith(self, prefix: Any, *where: Any) -> bool:
+        """Counts the prefix."""
+        Weighed.looked_at += len(prefix)
+        return super().startswith(prefix, *where)
+
+    def endswith(self, suffix: Any, *where: Any) -> bool:
+        """Counts the suffix."""
+        Weighed.looked_at += len(suffix)
+        return super().endswith(suffix, *where)
+
+    def __lt__(self, other: str) -> bool:
+        Weighed.looked_at += min(len(self), len(other))
+        return super().__lt__(other)
+
+
+def filled(line: Callable[[int], bytes]) -> bytes:
+    """As many lines as are read of a file, and their head."""
+    body, number = bytearray(b"User-agent: *\n"), 0
+    while len(body) < BYTES_MAX:
+        body += line(number) + b"\n"
+        number += 1
+    return bytes(body)
+
+
+URL_LENGTH = 60_000
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(lambda number: b"Disallow: /*b", id="star"),
+        pytest.param(lambda number: b"Disallow: /" + b"*a" * 50 + b"*b", id="stars"),
+        pytest.param(lambda number: b"Disallow: /" + b"*a" * 50 + b"*b$", id="stars-and-end"),
+        pytest.param(lambda number: b"Disallow: /" + b"a" * number + b"*b", id="longer-and-star"),
+        pytest.param(lambda number: b"Disallow: /" + b"a" * number + b"b", id="longer"),
+        pytest.param(lambda number: b"Disallow: /%d" % number, id="different"),
+        pytest.param(lambda number: b"Disallow: /aaaab$" if number else b"Disallow: /*b", id="end"),
+        pytest.param(lambda number: b"Disallow: /*" + b"a" * number + b"b", id="star-and-longer"),
+    ],
+)
+def test_whatever_the_file_says_a_long_url_is_not_looked_at_for_long(line: Callable[[int], bytes]) -> None:
+    """500 KiB of rules and a URL of 60 000 characters: never one times the other, which were 2 billion characters."""
+    rules, _ = Robots(200, filled(line))._asked_of(ME)
+    Weighed.looked_at = 0
+    assert rules.allows(Weighed("/" + "a" * URL_LENGTH))
+    assert 0 < Weighed.looked_at <= STARS_MAX * COMPARED_MAX + BYTES_MAX + 20 * URL_LENGTH
+
+
+def test_rules_with_stars_count_up_to_a_limit() -> None:
+    """The rule that goes beyond it and those behind it are not heeded; rules without `*` always are."""
+    lines = ["User-agent: *", *("Disallow: /*x" for _ in range(STARS_MAX - 2)), "Disallow: /*a*a"]
+    assert not allows("\n".join(lines), "/aa")
+    lines[1:1] = ["Disallow: /*x"]
+    assert allows("\n".join([*lines, "Disallow: /*b"]), "/aab")
+    assert not allows("\n".join([*lines, "Disallow: /b"]), "/b")
+
+
+def test_between_stars_the_beginning_of_a_long_url_counts() -> None:
+    """And for a rule that says where the end is, the end."""
+    far = "a" * COMPARED_MAX
+    assert not allows("User-agent: *\nDisallow: /*b", f"/{far[:-2]}b")
+    assert allows("User-agent: *\nDisallow: /*b", f"/{far}b")
+    assert not allows("User-agent: *\nDisallow: /*b$", f"/{far}b")
+    assert not allows(f"User-agent: *\nDisallow: /{far}", f"/{far}b")
+
+
+def test_a_robots_txt_that_cannot_be_had_says_so() -> None:
+    """Why, what it means and what to do; nothing of it where the file was there and forbids (RFC 9309 §2.3.1.4)."""
+    forbidden = Robots(200, b"User-agent: *\nDisallow: /").refusal("http://h/a")
+    assert isinstance(forbidden, RobotsDisallow)
+    assert str(forbidden) == "http://h/a: robots.txt asks to leave it: leave it, or fetch without --robots"
+    for asked, why in ((Robots(503), "status 503"), (Robots(0, problem="connection refused"), "connection refused")):
+        refusal = asked.refusal("http://h/a")
+        assert isinstance(refusal, RobotsUnavailable)
+        assert str(refusal) == (
+            f"http://h/a: robots.txt could not be had ({why}), and then nothing may be fetched (RFC 9309 §2.3.1.4): "
+            "resume later, or fetch without --robots"
+        )
 
 
 def test_many_names_and_many_rules_are_not_multiplied() -> None:
@@ -195,3 +290,19 @@ def _matches_slowly(pattern: str, text: str) -> bool:
 def test_matching_is_what_the_definition_says(pattern: str, end: str, text: str) -> None:
     """Taking as little as possible for each `*` finds a match if there is any."""
     assert allows(f"User-agent: *\nDisallow: /{pattern}{end}", f"/{text}") is not _matches_slowly(pattern + end, text)
+
+
+PIECES = st.lists(st.sampled_from(["a", "b", "ab", "*", "%61", "$", "/"]), max_size=6).map("".join)
+
+
+@given(rules=st.lists(st.tuples(st.booleans(), PIECES), max_size=12), text=st.text("ab$/", max_size=8))
+def test_the_rule_that_decides_is_the_one_of_the_definition(rules: list[tuple[bool, str]], text: str) -> None:
+    """Each rule tried by itself, the longest of those that match, of two as long the one that allows."""
+    lines = [f"{'Allow' if allow else 'Disallow'}: /{pattern}" for allow, pattern in rules]
+    best = (-1, True)
+    for allow, pattern in rules:
+        plain = f"/{pattern.replace('%61', 'a')}"
+        inner = plain.removesuffix("$").replace("$", "%24")
+        if _matches_slowly(inner + "$" * plain.endswith("$"), f"/{text.replace('$', '%24')}"):
+            best = max(best, (len(inner) + plain.endswith("$"), allow))
+    assert allows("\n".join(["User-agent: *", *lines]), f"/{text}") is best[1]
