@@ -9,6 +9,8 @@ Invariants:
     no error holds a secret: a URL is redacted before it is passed in.
 """
 
+from eventflow.statuses import what_to_do
+
 
 class EventflowError(Exception):
     """Whatever eventflow raises on purpose."""
@@ -286,18 +288,15 @@ class HttpStatus(RequestError):
         super().__init__(url, what)
         self.args = (url, what, status, retry_after)
         self.status, self.retry_after = status, retry_after
+        self.fix = what_to_do(status)
 
 
 class ClientStatus(HttpStatus):
     """4xx: the request was wrong, as the server sees it."""
 
-    fix = "check the URL and your rights to it"
-
 
 class ServerStatus(HttpStatus):
     """5xx: the server failed."""
-
-    fix = "resume when the server is well"
 
 
 class BadResponse(RequestError):

@@ -8,7 +8,6 @@ import errno
 import socket
 import ssl
 from collections.abc import Iterator
-from http import HTTPStatus
 
 import httpx
 
@@ -28,8 +27,8 @@ from eventflow.errors import (
     TimedOut,
     UnexpectedFailure,
 )
+from eventflow.statuses import said
 
-_PHRASES = {status.value: status.phrase for status in HTTPStatus}
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _MESSAGE_MAX = 300
 
@@ -38,9 +37,8 @@ def status_failure(url: str, status: int, retry_after: str | None = None) -> Cli
     """The failure that a final status means, None below 400. `url` is redacted."""
     if status < 400:
         return None
-    phrase = _PHRASES.get(status, "")
     kind = ClientStatus if status < 500 else ServerStatus
-    return kind(url, f"{status} {phrase}".strip(), status, retry_after)
+    return kind(url, said(status), status, retry_after)
 
 
 def explain(error: Exception, url: str) -> RequestError:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 
 from eventflow.errors import RequestError
 from eventflow.http.url import split_url
+from eventflow.statuses import said
 
 BYTES_MAX = 500 << 10
 CRAWL_DELAY_MAX_S = 60.0
@@ -202,7 +203,7 @@ class Robots:
         self._groups: dict[str, list[tuple[_Group, int]]] = {}  # and which name of the group it is, from 0
         self._merged: dict[str, _Merged] = {}  # by the names that somebody asked for
         self._answer = None if 200 <= status < 300 else 300 <= status < 500
-        self.problem = (f"status {status}" if status else problem) if self._answer is False else None
+        self.problem = (said(status) if status else problem) if self._answer is False else None
         if self._answer is None:
             self._read(body)
 

@@ -77,7 +77,7 @@ def test_a_run_for_people_lists_the_failures_and_what_to_do(ran: Ran, origin: Or
     lines = err.splitlines()
     assert (status, out) == (1, "")
     assert sum(line.startswith("failed: http://127.0.0.1") for line in lines) == one_run["failed"]
-    assert "500 Internal Server Error: resume when the server is well" in err
+    assert "500 Internal Server Error: it is the server's fault: resume when the server is well" in err
     assert f"{one_run['completed']} of {FILES} completed, {one_run['failed']} failed" in lines[-2]
     assert lines[-1].startswith("try the failed ones again with: eventflow resume ")
 

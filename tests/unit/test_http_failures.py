@@ -1,6 +1,7 @@
 """Each cause has its own error: from what httpx, the system or the disk raised to what a user reads."""
 
 import errno
+import pickle
 import socket
 import ssl
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from eventflow import errors
+from eventflow.http.ranges import Refuse, judge
 from eventflow.http_failures import explain, status_failure
 
 URL = "https://example.org/a"
@@ -99,3 +101,50 @@ def test_a_status_of_400_or_more_is_a_failure(status: int, kind: type[errors.Htt
     assert type(failure) is (kind or type(None))
     if failure:
         assert (failure.what, failure.status, failure.retry_after) == (what, status, "7")
+
+
+WAIT, ASK_LESS = "resume later", "lower --rate or --concurrency"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (400, ["check the URL"]),
+        (401, ["user name and password"]),
+        (403, ["check your rights"]),
+        (404, ["correct the list"]),
+        (405, ["check the URL"]),
+        (407, ["proxy"]),
+        (408, [WAIT, ASK_LESS]),
+        (410, ["take it off the list"]),
+        (418, ["check the URL"]),
+        (425, [WAIT]),
+        (429, [WAIT, ASK_LESS]),
+        (451, ["take it off the list"]),
+        (499, ["check the URL"]),
+        (500, ["the server's fault", "resume when"]),
+        (501, ["find it elsewhere"]),
+        (502, ["the server's fault", "resume when"]),
+        (503, [WAIT, ASK_LESS]),
+        (504, ["the server's fault", "resume when"]),
+        (511, ["sign in to the network"]),
+        (599, ["the server's fault", "resume when"]),
+    ],
+)
+def test_what_to_do_about_a_status(status: int, said: list[str]) -> None:
+    """Who has to act and how: rights, list, proxy, patience, or the server's people; also after a trip to a worker."""
+    failure = status_failure(URL, status)
+    assert failure is not None
+    assert [words for words in said if words not in str(failure)] == []
+    assert str(pickle.loads(pickle.dumps(failure))) == str(failure)
+    assert ("rights" in failure.fix) == (status in (403, 407))
+
+
+@pytest.mark.parametrize("status", [300, 304, 305, 302])
+def test_a_redirect_that_leads_nowhere_is_to_be_looked_at(status: int) -> None:
+    """3xx is no failure of status: it is followed, or it is a response that brings nothing."""
+    assert status_failure(URL, status) is None
+    refused = judge(None, status, {})
+    assert isinstance(refused, Refuse)
+    assert str(status) in refused.reason
+    assert errors.BadResponse.fix == "open the URL in a browser and see what it is"

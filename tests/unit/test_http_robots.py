@@ -243,7 +243,10 @@ def test_a_robots_txt_that_cannot_be_had_says_so() -> None:
     forbidden = Robots(200, b"User-agent: *\nDisallow: /").refusal("http://h/a")
     assert isinstance(forbidden, RobotsDisallow)
     assert str(forbidden) == "http://h/a: robots.txt asks to leave it: leave it, or fetch without --robots"
-    for asked, why in ((Robots(503), "status 503"), (Robots(0, problem="connection refused"), "connection refused")):
+    for asked, why in (
+        (Robots(503), "503 Service Unavailable"),
+        (Robots(0, problem="connection refused"), "connection refused"),
+    ):
         refusal = asked.refusal("http://h/a")
         assert isinstance(refusal, RobotsUnavailable)
         assert str(refusal) == (
