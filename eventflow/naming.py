@@ -39,7 +39,15 @@ _DEVICES = frozenset(
 # lone surrogates.
 _CONTROLS = "\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
 _CONTROL = re.compile(f"[{_CONTROLS}]")
-_UNSAFE = re.compile(f'[{_CONTROLS}/\\\\<>:"|?*\u200b\u200e\u200f\ufeff]')
+# What is not seen, and can make two names look alike or one look like another: format characters (category Cf) and
+# fillers. Not among them: the joiners U+200C and U+200D and the variation selectors, which are part of how words and
+# emoji are spelled, and the few format characters that are seen (the signs of Arabic, Syriac and Kaithi). A list of our
+# own, not Python's tables: names must be the same in every version.
+_UNSEEN = (
+    "\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2060-\u206f\u3164\ufeff\uffa0\ufff0-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff"
+)
+_UNSAFE = re.compile(f'[{_CONTROLS}/\\\\<>:"|?*{_UNSEEN}]')
 _DRIVE = re.compile(r"[A-Za-z]:(?:/|\Z)")
 _PATH = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//[^/?#]*([^?#]*)")
 _EXTENSION = re.compile(r"(?:\.tar)?\.[^.\s]{1,16}\Z")

@@ -38,8 +38,6 @@ _MALFORMED_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _ENCODED_WORD = re.compile(r"=\?([A-Za-z0-9_-]{1,40})(?:\*[^?]{0,40})?\?([BbQq])\?([^?\s]*+)\?=")
 _BETWEEN_WORDS = re.compile(r"(?<=\?=)\s+(?==\?)")
 _SEPARATOR = re.compile(r"[/\\]")
-# The one mark of direction that naming lets through; it changes the order of what follows it on the screen.
-_ARABIC_LETTER_MARK = "\u061c"
 # No others: Python's decoders of idna, punycode and the like are slow or mean something else.
 _CHARSETS = {"utf-8": "utf-8", "utf8": "utf-8", "iso-8859-1": "latin-1", "us-ascii": "ascii"}
 _OTHER_CHARSETS = [
@@ -182,6 +180,6 @@ def _unescaped(value: str, charset: str) -> str | None:
 
 
 def _usable(text: str) -> str | None:
-    last = _SEPARATOR.split(text.replace(_ARABIC_LETTER_MARK, "_"))[-1].strip()
+    last = _SEPARATOR.split(text)[-1].strip()
     name = safe_name(normalize("NFC", last))
     return name if name.strip("_. ") else None

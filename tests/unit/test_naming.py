@@ -1,7 +1,9 @@
 """Names that work on every disk; `tests/property/test_naming.py` says that no two are the same."""
 
 import os
+import sys
 from pathlib import Path
+from unicodedata import category
 
 import pytest
 
@@ -64,6 +66,10 @@ def test_names_from_urls(url: str, name: str) -> None:
         (" a ", "a"),
         ("x\u202etxt.exe", "x_txt.exe"),
         ("a\ud800", "a_"),
+        ("a\u061cb\u200ec\u2066d", "a_b_c_d"),
+        ("pay\xadpal\u2060.txt\u3164", "pay_pal_.txt_"),
+        ("\u0645\u06cc\u200c\u062e\u0648", "\u0645\u06cc\u200c\u062e\u0648"),
+        ("\U0001f468\u200d\U0001f469 \u2764\ufe0f", "\U0001f468\u200d\U0001f469 \u2764\ufe0f"),
         (f"a{PART_SUFFIX}", "a.eventflow-par_"),
         (f"a{PART_SUFFIX.upper()}", "a.EVENTFLOW-PAR_"),
         ("a" * 300, "a" * 255),
@@ -78,6 +84,18 @@ def test_names_from_urls(url: str, name: str) -> None:
 def test_names_are_made_safe(text: str, name: str) -> None:
     """What some disk refuses or misreads is replaced; a long name is cut at a character, before its extension."""
     assert safe_name(text) == name
+
+
+SEEN = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x110CD}
+JOINERS = {0x200C, 0x200D}
+
+
+def test_no_character_that_is_not_seen_is_left_in_a_name() -> None:
+    """All of category Cf but joiners and those that are seen; the twelve that turn text around are among them."""
+    unseen = [code for code in range(sys.maxunicode) if category(chr(code)) == "Cf"]
+    assert len(unseen) > 150
+    assert {code for code in unseen if safe_name(f"a{chr(code)}b") != "a_b"} == SEEN | JOINERS
+    assert {0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)} <= {*unseen} - SEEN - JOINERS
 
 
 @pytest.mark.parametrize(
