@@ -16,6 +16,7 @@ from eventflow.cli.origin import origin
 from eventflow.cli.query import report, sql
 from eventflow.cli.run import resume, run
 from eventflow.cli.show import events, runs
+from eventflow.cli.top import top
 from eventflow.errors import EventflowError, StoreError
 
 USAGE, FAULT, INTERRUPTED = 2, 3, 130
@@ -29,7 +30,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, resume, runs, events, sql, report, verify, seal, repair, doctor, origin):
+for command in (demo, run, resume, runs, top, events, sql, report, verify, seal, repair, doctor, origin):
     app.command()(command)
 
 
