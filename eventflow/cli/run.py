@@ -21,7 +21,7 @@ from eventflow.redaction import redact_command
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from eventflow.work import Settings
-    from stages.running import Summary
+    from stages.running import Summary, Watch
 
 _LEAVE_SECONDS = 1.0
 _DIRECTED = ("director", "lineage")
@@ -40,6 +40,9 @@ _CONCURRENCY_MAX = 1024
 _EXIT = {"failed": 3, "interrupted": 130}
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+LiveOption = Annotated[
+    bool, typer.Option("--live", help="Show it on the whole screen, as `eventflow top` does; `q` goes back to a line.")
+]
 _PANEL = "For the director and lineage stages"
 ConcurrencyOption = Annotated[
     str, typer.Option(metavar="N|auto", help="Requests in flight to one origin; auto finds it.", rich_help_panel=_PANEL)
@@ -112,6 +115,7 @@ def run(
     decode: DecodeOption = False,
     robots: RobotsOption = False,
     store: StoreOption = None,
+    live: LiveOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -152,7 +156,7 @@ def run(
         robots=robots,
     )
     _check_stage(settings, source)
-    watch = watch_nothing if json or quiet else watch_run
+    watch = _watch(live=live, json=json, quiet=quiet, source=source)
     summary = start(
         store_path(store),
         settings,
@@ -171,6 +175,7 @@ def resume(
         typer.Option("--input", "-i", metavar="FILE", help="The list again, where the run could not keep it."),
     ] = None,
     store: StoreOption = None,
+    live: LiveOption = False,
     json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -180,6 +185,7 @@ def resume(
     """
     from stages.running import resume as go_on
 
+    watch = _watch(live=live, json=json, quiet=quiet, source=source)
     folder = find_run(store_path(store), name)
     torn = recover_run(folder.log)
     if torn.bytes and not quiet:
@@ -187,7 +193,7 @@ def resume(
             f"cut from the log: {torn.bytes} bytes, {torn.events} whole events in them, that were never acknowledged",
             markup=False,
         )
-    finish(go_on(folder, source=source, watch=watch_nothing if json or quiet else watch_run), json=json, quiet=quiet)
+    finish(go_on(folder, source=source, watch=watch), json=json, quiet=quiet)
 
 
 def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
@@ -210,6 +216,19 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
             if thread.is_alive():
                 os._exit(status)
     raise typer.Exit(status)
+
+
+def _watch(*, live: bool, json: bool, quiet: bool, source: str | None) -> "Watch":
+    """How the run is shown while it goes on."""
+    if live and (json or quiet):
+        raise UsageError(f"--live does not go with {'--json' if json else '--quiet'}", "leave one of them out")
+    if live and source == "-" and sys.stdin.isatty():
+        raise UsageError("--live takes the keys that the list is typed with", "give the list as a file or by a pipe")
+    if live:
+        from eventflow.cli.live_run import watch_live
+
+        return watch_live
+    return watch_nothing if json or quiet else watch_run
 
 
 def _check_stage(settings: "Settings", source: str | None) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json as standard_json
 import os
+import socket
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ import msgspec
 import typer
 from rich.console import Console
 
+from eventflow.cli.live_run import GOOD_BYE
 from eventflow.cli.options import JsonOption, StoreOption
 from eventflow.cli.top_frame import Look, frame
 from eventflow.cli.top_screen import Left, Screen, rendered
@@ -170,11 +172,18 @@ def _print_json(follower: Follower, seconds: float, *, once: bool) -> None:
 
 def _watch(follower: Follower, seconds: float, parent: int | None) -> None:
     """On the whole screen, until somebody leaves. For a run's own process: until that ends, or Ctrl-C."""
-    if parent is not None:
-        os.nice(_NICE)
     console = Console(highlight=False)
-    with Screen(console, parent) as screen:
-        _Watch(follower, screen, console, seconds).go_on()
+    if parent is None:
+        with Screen(console) as screen:
+            _Watch(follower, screen, console, seconds).go_on()
+    os.nice(_NICE)  # the run goes first
+    with socket.socket(fileno=parent) as run:
+        run.sendall(b"%d\n" % os.getpid())
+        try:
+            with Screen(console, run.fileno()) as screen:
+                _Watch(follower, screen, console, seconds).go_on()
+        finally:
+            run.sendall(GOOD_BYE)
 
 
 class _Watch:

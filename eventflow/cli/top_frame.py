@@ -54,7 +54,8 @@ class Look(msgspec.Struct, frozen=True):
 
 def frame(seen: Snapshot, look: Look) -> list[Text]:
     """The whole view, from its first line to its last."""
-    top = [*_header(seen, look), Text(), *_places(seen, look)]
+    places = _places(seen, look)
+    top = [*_header(seen, look), *([Text(), *places] if places else [])]
     footer = _footer(seen, look)
     room = None if look.height is None else look.height - len(top) - len(footer)
     body = [line for section in _sections(seen, look, room) for line in (Text(), *section)]
@@ -131,26 +132,26 @@ def _rates(seen: Snapshot, look: Look) -> list[Text]:
     received = _pair("received", f"{format_size(seen.bytes_per_second)}/s", "bold")
     received.append(f" of {format_size(seen.bytes)}", style=_DIM)
     return [
-        _with_sparks(requests, seen.request_course, "green", seen, look),
-        _with_sparks(received, seen.byte_course, "blue", seen, look),
+        _with_sparks(requests, seen.courses.requests, "green", seen, look),
+        _with_sparks(received, seen.courses.bytes, "blue", seen, look),
     ]
 
 
 def _machine(seen: Snapshot, look: Look) -> list[Text]:
-    if not seen.memory_bytes:
+    if not seen.machine.memory_bytes:
         return []
-    memory = _pair("memory", format_size(seen.memory_bytes), "bold")
-    memory.append(f" peak {format_size(seen.peak_memory_bytes)}", style=_DIM)
-    cpu = _pair("CPU", f"{seen.cpu * 100:.0f} %", "bold")
+    memory = _pair("memory", format_size(seen.machine.memory_bytes), "bold")
+    memory.append(f" peak {format_size(seen.machine.peak_memory_bytes)}", style=_DIM)
+    cpu = _pair("CPU", f"{seen.machine.cpu * 100:.0f} %", "bold")
     workers = _pair("workers", format_count(seen.workers), "bold")
-    if len(seen.processes) > 1:
-        workers.append(f" {len(seen.processes)} processes", style=_DIM)
-    return [_with_sparks(memory, seen.memory_course, "magenta", seen, look), cpu, workers]
+    if len(seen.machine.processes) > 1:
+        workers.append(f" {len(seen.machine.processes)} processes", style=_DIM)
+    return [_with_sparks(memory, seen.machine.course, "magenta", seen, look), cpu, workers]
 
 
 def _with_sparks(text: Text, course: Sequence[float], style: str, seen: Snapshot, look: Look) -> Text:
     cells = max(6, min(40, (look.width - 56) // 2))
-    sparks = sparkline(course, cells, look.glyphs, squeeze=seen.whole)
+    sparks = sparkline(course, cells, look.glyphs, squeeze=seen.courses.whole)
     return text.append(" ").append(sparks, style=style) if sparks else text
 
 
@@ -163,6 +164,8 @@ def _pair(label: str, value: str, style: str) -> Text:
 
 def _places(seen: Snapshot, look: Look) -> list[Text]:
     """Where the requests are, in two lines if there is room: the names above, the numbers below."""
+    if seen.courses.whole and not any(seen.states.values()):
+        return []
     names = _SEEING if seen.stage in _DIRECTED else _BLIND
     pairs = [(_SHORT.get(name, name), format_count(seen.states[name]), bool(seen.states[name])) for name in names]
     widths = [max(len(name), len(count)) for name, count, _ in pairs]
@@ -184,7 +187,7 @@ def _places(seen: Snapshot, look: Look) -> list[Text]:
 def _sections(seen: Snapshot, look: Look, room: int | None) -> list[list[Text]]:
     wanted = {
         "origins": len(seen.origins),
-        "processes": len(seen.processes) if len(seen.processes) > 1 else 0,
+        "processes": len(seen.machine.processes) if len(seen.machine.processes) > 1 else 0,
         "flights": len(seen.flights),
         "errors": len(seen.last_errors),
     }

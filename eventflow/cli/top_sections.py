@@ -20,6 +20,7 @@ from eventflow.quantities import format_count, format_size
 
 _DIM = "bright_black"
 _LIMIT_CELLS = 24
+_LIMIT_SHARE = 8
 _PLACE_STYLES = {"delayed": "yellow", "receiving": "green", "processing": "green"}
 _OLD_SECONDS = 10.0
 _OUTCOMES = {"retry": Text("again", style="yellow"), "failed": Text("failed", style="bold red"), "": Text("")}
@@ -73,7 +74,7 @@ def origin_section(seen: Snapshot, rows: int, width: int, glyphs: Glyphs) -> lis
     titles = [column.title for column in columns]
     cells = []
     for origin in seen.origins[:rows]:
-        cell = _origin_cells(origin, seen, glyphs)
+        cell = _origin_cells(origin, seen, min(_LIMIT_CELLS, width // _LIMIT_SHARE), glyphs)
         cells.append([cell[title] for title in titles])
     lines = table(columns, cells, width, glyphs)
     hidden = seen.origins_known - len(cells)
@@ -82,9 +83,9 @@ def origin_section(seen: Snapshot, rows: int, width: int, glyphs: Glyphs) -> lis
     return lines
 
 
-def _origin_cells(origin: OriginLine, seen: Snapshot, glyphs: Glyphs) -> dict[str, str | Text]:
+def _origin_cells(origin: OriginLine, seen: Snapshot, limit_cells: int, glyphs: Glyphs) -> dict[str, str | Text]:
     limit = f"/{format_count(origin.limit)}" if origin.limit is not None else ""
-    sparks = sparkline(origin.limits, _LIMIT_CELLS, glyphs, squeeze=seen.whole)
+    sparks = sparkline(origin.limits, limit_cells, glyphs, squeeze=seen.courses.whole)
     breaker = Text()
     if origin.breaker_seconds:
         breaker = Text(f"open {format_brief(origin.breaker_seconds)}", style="bold red")
@@ -114,7 +115,7 @@ def process_section(seen: Snapshot, rows: int, width: int, glyphs: Glyphs) -> li
             str(process.threads),
             format_count(process.in_flight),
         )
-        for process in seen.processes[:rows]
+        for process in seen.machine.processes[:rows]
     ]
     return table(_PROCESS_COLUMNS, cells, width, glyphs)
 

@@ -77,9 +77,9 @@ class Flight:
         self.length: int | None = None
         self.problem: Problem | None = None
 
-    def move(self, where: Where, time_ns: int) -> None:
+    def move(self, where: Where, when_ns: int) -> None:
         """It is there now."""
-        self.where, self.moved_ns = where, time_ns
+        self.where, self.moved_ns = where, when_ns
 
     def begin_attempt(self, number: int) -> None:
         """An attempt begins, with nothing of what the one before had."""

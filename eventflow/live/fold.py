@@ -319,12 +319,12 @@ class RunFold:
             flight.origin.attempts.add(line.time)
             flight.origin.errors += 1
 
-    def _received(self, flight: Flight | None, time_ns: int, size: int) -> None:
-        if time_ns >= self.since_ns and size > 0:
-            self.bytes.add(time_ns, size)
-            self.bytes_course.note(time_ns, size)
+    def _received(self, flight: Flight | None, when_ns: int, size: int) -> None:
+        if when_ns >= self.since_ns and size > 0:
+            self.bytes.add(when_ns, size)
+            self.bytes_course.note(when_ns, size)
             if flight is not None:
-                flight.origin.bytes.add(time_ns, size)
+                flight.origin.bytes.add(when_ns, size)
 
     # --------------------------------------------------------------------------------------- processes and origins
 

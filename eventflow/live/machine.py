@@ -37,15 +37,15 @@ class Machine:
         self._roles.pop(pid, None)
         self._pids = {writer: other for writer, other in self._pids.items() if other != pid}
 
-    def sampled(self, time_ns: int, sample: ProcessSampled) -> None:
+    def sampled(self, when_ns: int, sample: ProcessSampled) -> None:
         """All processes at one instant. CPU is taken over the last two to four seconds."""
         self.memory_bytes, self.memory_kind = sample.memory_bytes, sample.memory_kind
         self.peak_memory_bytes = max(self.peak_memory_bytes, sample.memory_bytes)
-        self.memory.note(time_ns, sample.memory_bytes)
-        self._cpu_seconds, self._processes, self._sampled_ns = sample.cpu_seconds, sample.processes, time_ns
-        if not self._marks or time_ns - self._marks[-1][0] >= _CPU_SECONDS * 1e9:
+        self.memory.note(when_ns, sample.memory_bytes)
+        self._cpu_seconds, self._processes, self._sampled_ns = sample.cpu_seconds, sample.processes, when_ns
+        if not self._marks or when_ns - self._marks[-1][0] >= _CPU_SECONDS * 1e9:
             by_pid = {process.pid: process.cpu_seconds for process in sample.processes}
-            self._marks = [*self._marks[-1:], (time_ns, sample.cpu_seconds, by_pid)]
+            self._marks = [*self._marks[-1:], (when_ns, sample.cpu_seconds, by_pid)]
 
     def cpu(self, whole_seconds: float | None) -> float:
         """How many cores are in use; over the whole time if that is given."""

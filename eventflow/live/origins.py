@@ -90,26 +90,26 @@ class Origins:
         for book in idle[: len(self._books) - ORIGINS_MAX]:
             del self._books[book.name]
 
-    def limit_changed(self, time_ns: int, writer: str, name: str, limit: int, latency_seconds: float) -> None:
+    def limit_changed(self, when_ns: int, writer: str, name: str, limit: int, latency_seconds: float) -> None:
         """One process has another limit; what is shown is the sum over all of them."""
         book = self.book(name)
         if book.limit is None:
             book.limit = Level()
         book.limits[writer] = limit
-        book.limit.note(time_ns, sum(book.limits.values()))
-        book.latency_seconds, book.last_ns = latency_seconds, time_ns
+        book.limit.note(when_ns, sum(book.limits.values()))
+        book.latency_seconds, book.last_ns = latency_seconds, when_ns
 
-    def breaker_opened(self, time_ns: int, writer: str, name: str, seconds: float) -> None:
+    def breaker_opened(self, when_ns: int, writer: str, name: str, seconds: float) -> None:
         """One process leaves the origin alone for some time."""
         book = self.book(name)
-        book.breakers[writer] = time_ns + int(seconds * 1e9)
-        book.last_ns = time_ns
+        book.breakers[writer] = when_ns + int(seconds * 1e9)
+        book.last_ns = when_ns
 
-    def breaker_closed(self, time_ns: int, writer: str, name: str) -> None:
+    def breaker_closed(self, when_ns: int, writer: str, name: str) -> None:
         """It answers again."""
         book = self.book(name)
         book.breakers.pop(writer, None)
-        book.last_ns = time_ns
+        book.last_ns = when_ns
 
     def lines(
         self, flights: Iterable[tuple[OriginBook, Where]], now_ns: int, since_ns: int, rows: int, *, is_over: bool
@@ -122,9 +122,9 @@ class Origins:
             load.in_flight += where in _HOLDING
         none = _Load()
 
-        def rank(book: OriginBook) -> tuple[int, bool, int]:
+        def rank(book: OriginBook) -> tuple[int, int]:
             load = loads.get(book.name, none)
-            return load.in_flight + load.queued, bool(book.breakers), book.attempts.total
+            return load.in_flight + load.queued, book.attempts.total
 
         ranked = nlargest(rows, self._books.values(), key=rank)
         return tuple(_line(book, loads.get(book.name, none), now_ns, since_ns, is_over=is_over) for book in ranked)
@@ -133,7 +133,7 @@ class Origins:
 def _line(book: OriginBook, load: _Load, now_ns: int, since_ns: int, *, is_over: bool) -> OriginLine:
     limits: list[float] = []
     if book.limit is not None:
-        limits = book.limit.whole() if is_over else book.limit.recent(now_ns)
+        limits = book.limit.whole(now_ns) if is_over else book.limit.recent(now_ns)
     open_until = max(book.breakers.values(), default=None)
     seconds = max(1e-9, (now_ns - since_ns) / 1e9)
     return OriginLine(

@@ -31,10 +31,10 @@ class Amounts:
         self._amounts = [0] * seconds
         self.total = 0
 
-    def add(self, time_ns: int, amount: int = 1) -> None:
+    def add(self, when_ns: int, amount: int = 1) -> None:
         """There was so much then."""
         self.total += amount
-        second = time_ns // _SECOND_NS
+        second = when_ns // _SECOND_NS
         place = second % self._size
         kept = self._seconds[place]
         if kept == second:
@@ -70,11 +70,11 @@ class Level:
         self._whole = Course(sums=False)
         self.value = 0.0
 
-    def note(self, time_ns: int, value: float) -> None:
+    def note(self, when_ns: int, value: float) -> None:
         """It was that then."""
         self.value = value
-        self._whole.note(time_ns, value)
-        self._recent[time_ns // _SECOND_NS] = value
+        self._whole.note(when_ns, value)
+        self._recent[when_ns // _SECOND_NS] = value
         if len(self._recent) > RECENT_SECONDS + 2:
             del self._recent[min(self._recent)]
 
@@ -91,9 +91,9 @@ class Level:
                 found.append(value)
         return found
 
-    def whole(self) -> list[float]:
-        """What it was, from the beginning."""
-        return self._whole.steps()
+    def whole(self, now_ns: int) -> list[float]:
+        """What it was, from the beginning until now."""
+        return self._whole.steps(now_ns)
 
 
 class Course:
@@ -109,9 +109,9 @@ class Course:
         self._sums, self._begin, self._step = sums, -1, 1
         self._values: list[float | None] = []
 
-    def note(self, time_ns: int, value: float) -> None:
+    def note(self, when_ns: int, value: float) -> None:
         """There was so much then, or it was that then."""
-        second = time_ns // _SECOND_NS
+        second = when_ns // _SECOND_NS
         if self._begin < 0:
             self._begin = second
         since = max(0, second - self._begin)
@@ -122,10 +122,13 @@ class Course:
             self._values += [None] * (place + 1 - len(self._values))
         self._values[place] = value + (self._values[place] or 0.0 if self._sums else 0.0)
 
-    def steps(self) -> list[float]:
-        """The course so far. Where nothing was noted nothing happened, or it was as before."""
+    def steps(self, now_ns: int) -> list[float]:
+        """The course until now. Where nothing was noted nothing happened, or it was as before."""
+        if self._begin < 0:
+            return []
+        missing = min(STEPS_MAX, (now_ns // _SECOND_NS - self._begin) // self._step + 1) - len(self._values)
         found, before = [], 0.0
-        for value in self._values:
+        for value in [*self._values, *[None] * missing]:
             if self._sums:
                 found.append((value or 0.0) / self._step)
             else:

@@ -99,6 +99,28 @@ class ProcessLine(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int
 
 
+class MachineLine(msgspec.Struct, frozen=True, kw_only=True):
+    """All processes together: memory now and at most, how many cores they use, and each; `course` is of the memory."""
+
+    memory_bytes: int
+    memory_kind: MemoryKind
+    peak_memory_bytes: int
+    cpu: float
+    processes: tuple[ProcessLine, ...]
+    course: tuple[float, ...]
+
+
+class Courses(msgspec.Struct, frozen=True, kw_only=True):
+    """How it went: requests that ended, and bytes that were received, each second.
+
+    `whole`: from the beginning to the end, in at most 128 steps; else over the last minute, by the second.
+    """
+
+    whole: bool
+    requests: tuple[float, ...]
+    bytes: tuple[float, ...]
+
+
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A run at one moment.
 
@@ -113,7 +135,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         silent_seconds: how long ago the last event was.
         seconds_left: how long it will take at the rate of the last half minute; None where nobody knows.
         requests_per_second: requests that came to an end.
-        whole: whether the courses go from the beginning to the end, or over the last minute.
     """
 
     run: str
@@ -146,13 +167,6 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     attempt_errors: dict[str, int]
     request_errors: dict[str, int]
     last_errors: tuple[ErrorLine, ...]
-    memory_bytes: int
-    memory_kind: MemoryKind
-    peak_memory_bytes: int
-    cpu: float
     workers: int
-    processes: tuple[ProcessLine, ...]
-    whole: bool
-    request_course: tuple[float, ...]
-    byte_course: tuple[float, ...]
-    memory_course: tuple[float, ...]
+    machine: MachineLine
+    courses: Courses

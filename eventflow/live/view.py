@@ -12,7 +12,7 @@ from eventflow.live.ends import Stand
 from eventflow.live.flights import NAMES
 from eventflow.live.fold import RunFold
 from eventflow.live.series import Amounts
-from eventflow.live.snapshot import Order, Snapshot, State, Where
+from eventflow.live.snapshot import Courses, MachineLine, Order, Snapshot, State, Where
 
 RATE_SECONDS = 5
 LEFT_SECONDS = 30
@@ -61,13 +61,10 @@ class LiveView:
         whole_seconds = max(1e-3, (now - since) / 1e9) if is_over else None
         all_flights = fold.flights.values()
         places = Counter(flight.where for flight in all_flights)
-        writers = Counter(flight.writer for flight in all_flights if flight.where not in _WAITING)
-        counts, machine = fold.counts, fold.machine
+        counts = fold.counts
 
         def rate(amounts: Amounts) -> float:
-            if whole_seconds is not None:
-                return amounts.total / whole_seconds
-            return amounts.per_second(now, RATE_SECONDS, since)
+            return _rate(amounts, now, since, whole_seconds)
 
         return Snapshot(
             run=self.run,
@@ -102,16 +99,25 @@ class LiveView:
             attempt_errors=dict(fold.attempt_errors.most_common()),
             request_errors=dict(fold.request_errors.most_common()),
             last_errors=flights.latest(fold.problems, rows),
+            workers=fold.workers,
+            machine=self._machine(now, whole_seconds),
+            courses=Courses(
+                whole=is_over,
+                requests=tuple(fold.ended_course.steps(now) if is_over else fold.ended.recent(now, since)),
+                bytes=tuple(fold.bytes_course.steps(now) if is_over else fold.bytes.recent(now, since)),
+            ),
+        )
+
+    def _machine(self, now_ns: int, whole_seconds: float | None) -> MachineLine:
+        machine, is_over = self.fold.machine, whole_seconds is not None
+        writers = Counter(flight.writer for flight in self.fold.flights.values() if flight.where not in _WAITING)
+        return MachineLine(
             memory_bytes=machine.memory_bytes,
             memory_kind=machine.memory_kind,
             peak_memory_bytes=machine.peak_memory_bytes,
             cpu=machine.cpu(whole_seconds),
-            workers=fold.workers,
             processes=machine.lines(writers, is_over=is_over),
-            whole=is_over,
-            request_course=tuple(fold.ended_course.steps() if is_over else fold.ended.recent(now, since)),
-            byte_course=tuple(fold.bytes_course.steps() if is_over else fold.bytes.recent(now, since)),
-            memory_course=tuple(machine.memory.whole() if is_over else machine.memory.recent(now)),
+            course=tuple(machine.memory.whole(now_ns) if is_over else machine.memory.recent(now_ns)),
         )
 
     def _state(self, *, is_live: bool, is_damaged: bool) -> State:
@@ -130,3 +136,9 @@ class LiveView:
             return None
         ended = counts[Stand.COMPLETED] + counts[Stand.FAILED] + counts[Stand.CANCELLED]
         return max(0, self.total - ended) / rate
+
+
+def _rate(amounts: Amounts, now_ns: int, since_ns: int, whole_seconds: float | None) -> float:
+    if whole_seconds is not None:
+        return amounts.total / whole_seconds
+    return amounts.per_second(now_ns, RATE_SECONDS, since_ns)
