@@ -214,7 +214,7 @@ def test_robots_may_be_elsewhere_or_nowhere(tmp_path: Path) -> None:
     said = {event.error: event.message for event in run.all(RequestFailed)}
     assert set(said) == {"RobotsDisallow", "RobotsUnavailable"}
     assert "robots.txt could not be had (connection refused)" in said["RobotsUnavailable"]
-    assert sorted(event.status for event in run.all(RobotsRead)) == [0, 200]
+    assert {event.status: event.problem for event in run.all(RobotsRead)} == {0: "connection refused", 200: None}
 
 
 def test_a_breaker_opens_and_closes(tmp_path: Path) -> None:

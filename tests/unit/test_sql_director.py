@@ -1,5 +1,6 @@
 """What only the director sees, in SQL: a real run against servers that redirect, cut off and refuse, told twice."""
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 from eventflow.event import StoredEvent
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run
+from eventflow.log.seal import seal_run
+from eventflow.log.settled import is_settled
+from eventflow.log.sql import VIEWS
 from eventflow.origin_events import BreakerOpened, LimitChanged
 from eventflow.recorder import Recorder, Span
 from eventflow.sources import SeededSources
@@ -216,6 +220,18 @@ def test_origins_add_up_their_attempts(sitting: Sitting, store: Path) -> None:
         port: [len(streams), *counts, "127.0.0.1", 1, 1, 1] for port, (streams, *counts) in expected.items()
     }
     assert one(store, "SELECT sum(retries) FROM origins") == 2
+
+
+def test_sealed_it_says_the_same(sitting: Sitting, tmp_path: Path) -> None:
+    """Every view of such a run is the same from the kept files as from the events."""
+    store = tmp_path / "store"
+    shutil.copytree(sitting.run.path, store / sitting.run.run)
+    before = {view.name: sorted(map(repr, ask(store, f"FROM {view.name}"))) for view in VIEWS}
+    folder = RunFolder(store / sitting.run.run)
+    assert list(seal_run(folder))
+    assert is_settled(folder)
+    for view, rows in before.items():
+        assert sorted(map(repr, ask(store, f"FROM {view}"))) == rows, view
 
 
 def test_two_schemes_of_a_host_are_two_origins(tmp_path: Path) -> None:
