@@ -145,7 +145,7 @@ def _machine(seen: Snapshot, look: Look) -> list[Text]:
     cpu = _pair("CPU", f"{seen.machine.cpu * 100:.0f} %", "bold")
     workers = _pair("workers", format_count(seen.workers), "bold")
     if len(seen.machine.processes) > 1:
-        workers.append(f" {len(seen.machine.processes)} processes", style=_DIM)
+        workers.append(f" ({len(seen.machine.processes)} processes)", style=_DIM)
     return [_with_sparks(memory, seen.machine.course, "magenta", seen, look), cpu, workers]
 
 

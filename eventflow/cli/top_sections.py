@@ -64,8 +64,9 @@ _ERROR_COLUMNS = (
 
 def origin_section(seen: Snapshot, rows: int, width: int, glyphs: Glyphs) -> list[Text]:
     """The origins that have the most to do."""
-    has_limits = any(origin.limits for origin in seen.origins)
-    has_breakers = any(origin.breaker_seconds is not None for origin in seen.origins)
+    shown = seen.origins[:rows]
+    has_limits = any(origin.limits for origin in shown)
+    has_breakers = any(origin.breaker_seconds is not None for origin in shown)
     columns = [
         column
         for column in _ORIGIN_COLUMNS
@@ -73,7 +74,7 @@ def origin_section(seen: Snapshot, rows: int, width: int, glyphs: Glyphs) -> lis
     ]
     titles = [column.title for column in columns]
     cells = []
-    for origin in seen.origins[:rows]:
+    for origin in shown:
         cell = _origin_cells(origin, seen, min(_LIMIT_CELLS, width // _LIMIT_SHARE), glyphs)
         cells.append([cell[title] for title in titles])
     lines = table(columns, cells, width, glyphs)

@@ -30,7 +30,7 @@ class Glyphs(NamedTuple):
     is_ascii: bool
 
 
-UNICODE = Glyphs("▁▂▃▄▅▆▇█", "━", "━", "●", "…", is_ascii=False)
+UNICODE = Glyphs("▁▂▃▄▅▆▇█", "━", "─", "●", "…", is_ascii=False)
 ASCII = Glyphs(_ASCII_SPARKS, "#", "-", "*", "~", is_ascii=True)
 
 

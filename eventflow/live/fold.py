@@ -59,7 +59,7 @@ class RunFold:
         since_ns: when the run was started or resumed last: the begin of the sitting. Requests are counted over all
             sittings, everything else over this one.
         counts: requests by how they stand.
-        flights: those that have not ended, by number.
+        flights: those that have not ended, by the name of their stream.
     """
 
     def __init__(self, stage: str) -> None:
@@ -69,7 +69,7 @@ class RunFold:
         self.first_ns = self.last_ns = self.since_ns = 0
         self.workers, self.resumed = 0, False
         self.counts = Counter[Stand]()
-        self.flights: dict[int, Flight] = {}
+        self.flights: dict[str, Flight] = {}
         self._ends = Ends()
         self._run_version = -1
         self._rules = self._all_rules()
@@ -142,8 +142,8 @@ class RunFold:
         self.stage, self.workers, self.resumed = started.stage, started.workers, started.resumed
         self.since_ns = line.time
         self._clear()
-        for flight in [flight for flight in self.flights.values() if flight.seen_ns < line.time]:
-            del self.flights[flight.number]
+        for stream, flight in [item for item in self.flights.items() if item[1].seen_ns < line.time]:
+            del self.flights[stream]
             self._stand(flight.number, Stand.IN_FLIGHT, Stand.UNFINISHED, flight.version)
         for flight in self.flights.values():
             flight.origin = self.origins.of_url(flight.url)
@@ -159,10 +159,9 @@ class RunFold:
 
     def _flight(self, line: Line) -> Flight | None:
         """The request that an event moves on; None if it is no request's, or not the last of its story."""
-        number = request_of(line.stream)
-        flight = self.flights.get(number)
+        flight = self.flights.get(line.stream)
         if flight is None:
-            flight = self._take_off(number, line)
+            flight = self._take_off(line)
             if flight is None:
                 return None
         elif line.version <= flight.version:
@@ -170,8 +169,9 @@ class RunFold:
         flight.version, flight.writer, flight.seen_ns = line.version, line.writer, line.time
         return flight
 
-    def _take_off(self, number: int, line: Line) -> Flight | None:
+    def _take_off(self, line: Line) -> Flight | None:
         """Begin, or begin again after a resume. What an earlier sitting said last of a request leaves it unfinished."""
+        number = request_of(line.stream)
         if number < 0:
             return None
         stand, version = self._ends.get(number)
@@ -183,7 +183,7 @@ class RunFold:
         self._stand(number, stand, Stand.IN_FLIGHT, line.version)
         if self.origins.is_full():
             self.origins.prune({other.origin.name for other in self.flights.values()})
-        flight = self.flights[number] = Flight(number, self.origins.nowhere)
+        flight = self.flights[line.stream] = Flight(number, self.origins.nowhere)
         flight.move(Where.QUEUED, line.time)
         return flight
 
@@ -196,7 +196,7 @@ class RunFold:
     def _queued(self, line: Line) -> None:
         url = decode_queued(line.data).url[:TEXT_MAX]
         moved = self._flight(line)
-        flight = moved or self.flights.get(request_of(line.stream))
+        flight = moved or self.flights.get(line.stream)
         if flight is None:
             return
         if moved is not None:  # else it was read after what came of it
@@ -225,7 +225,7 @@ class RunFold:
 
     def _failed(self, line: Line) -> None:
         failed = payload_of(RequestFailed, line)
-        flight = self.flights.get(request_of(line.stream))
+        flight = self.flights.get(line.stream)
         if self._end(line, Stand.FAILED) and line.time >= self.since_ns:
             count_kind(self.request_errors, failed.error)
             problem = flight.problem if flight is not None else None
@@ -238,14 +238,15 @@ class RunFold:
 
     def _end(self, line: Line, stand: Stand) -> bool:
         """Whether it is the last event of its story."""
-        number = request_of(line.stream)
-        flight = self.flights.get(number)
-        if number < 0 or (flight is not None and line.version <= flight.version):
+        flight = self.flights.get(line.stream)
+        if flight is not None:
+            number, before, version = flight.number, Stand.IN_FLIGHT, flight.version
+        else:
+            number = request_of(line.stream)
+            before, version = self._ends.get(number)
+        if number < 0 or line.version <= version:
             return False
-        before, version = (Stand.IN_FLIGHT, -1) if flight is not None else self._ends.get(number)
-        if line.version <= version:
-            return False
-        self.flights.pop(number, None)
+        self.flights.pop(line.stream, None)
         self._stand(number, before, stand, line.version)
         if line.time >= self.since_ns:
             self.ended.add(line.time)
@@ -330,10 +331,9 @@ class RunFold:
 
     def _process_started(self, line: Line) -> None:
         started = payload_of(ProcessStarted, line)
-        if started.role == "program":
-            if (flight := self._flight(line)) is not None:
-                flight.move(Where.PROCESSING, line.time)
-        elif line.time >= self.since_ns:
+        if started.role == "program" and (flight := self._flight(line)) is not None:
+            flight.move(Where.PROCESSING, line.time)
+        if line.time >= self.since_ns:
             self.machine.started(line.writer, started.pid, started.role)
 
     def _process_sampled(self, line: Line) -> None:
@@ -342,8 +342,7 @@ class RunFold:
             self.machine.sampled(line.time, sample)
 
     def _process_exited(self, line: Line) -> None:
-        if request_of(line.stream) < 0:
-            self.machine.exited(payload_of(ProcessExited, line).pid)
+        self.machine.exited(payload_of(ProcessExited, line).pid)
 
     def _limit_changed(self, line: Line) -> None:
         changed = payload_of(LimitChanged, line)

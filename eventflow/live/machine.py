@@ -28,9 +28,10 @@ class Machine:
         self._pids: dict[str, int] = {}
 
     def started(self, writer: str, pid: int, role: str) -> None:
-        """A process of the run itself began."""
+        """A process of the run began; one that is no external program writes a log of its own."""
         self._roles[pid] = role
-        self._pids[writer] = pid
+        if role != "program":
+            self._pids[writer] = pid
 
     def exited(self, pid: int) -> None:
         """A process ended."""
@@ -65,7 +66,7 @@ class Machine:
         return tuple(
             ProcessLine(
                 pid=process.pid,
-                role=self._roles.get(process.pid, "program"),
+                role=self._roles.get(process.pid, "other"),
                 memory_bytes=process.memory_bytes,
                 cpu=_share(process.cpu_seconds - before.get(process.pid, 0.0), self._sampled_ns - begin_ns),
                 threads=process.threads,

@@ -101,12 +101,15 @@ class Course:
 
     Args:
         sums: whether what is noted in one step is added up, and given per second; else the last value counts.
+
+    Attributes:
+        step_seconds: how long a step is.
     """
 
-    __slots__ = ("_begin", "_step", "_sums", "_values")
+    __slots__ = ("_begin", "_sums", "_values", "step_seconds")
 
     def __init__(self, *, sums: bool) -> None:
-        self._sums, self._begin, self._step = sums, -1, 1
+        self._sums, self._begin, self.step_seconds = sums, -1, 1
         self._values: list[float | None] = []
 
     def note(self, when_ns: int, value: float) -> None:
@@ -115,9 +118,9 @@ class Course:
         if self._begin < 0:
             self._begin = second
         since = max(0, second - self._begin)
-        while since // self._step >= STEPS_MAX:
+        while since // self.step_seconds >= STEPS_MAX:
             self._double()
-        place = since // self._step
+        place = since // self.step_seconds
         if place >= len(self._values):
             self._values += [None] * (place + 1 - len(self._values))
         self._values[place] = value + (self._values[place] or 0.0 if self._sums else 0.0)
@@ -126,11 +129,11 @@ class Course:
         """The course until now. Where nothing was noted nothing happened, or it was as before."""
         if self._begin < 0:
             return []
-        missing = min(STEPS_MAX, (now_ns // _SECOND_NS - self._begin) // self._step + 1) - len(self._values)
+        missing = min(STEPS_MAX, (now_ns // _SECOND_NS - self._begin) // self.step_seconds + 1) - len(self._values)
         found, before = [], 0.0
         for value in [*self._values, *[None] * missing]:
             if self._sums:
-                found.append((value or 0.0) / self._step)
+                found.append((value or 0.0) / self.step_seconds)
             else:
                 before = before if value is None else value
                 found.append(before)
@@ -138,7 +141,7 @@ class Course:
 
     def _double(self) -> None:
         pairs = [self._values[place : place + 2] for place in range(0, len(self._values), 2)]
-        self._step *= 2
+        self.step_seconds *= 2
         if self._sums:
             self._values = [sum(value or 0.0 for value in pair) for pair in pairs]
         else:
