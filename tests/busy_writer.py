@@ -22,7 +22,7 @@ from eventflow.vocabulary import RequestQueued
 from tests.synthetic_log import START_NS
 
 BATCH = 7
-EVENTS = 1_000 * BATCH
+EVENTS = 2_000 * BATCH
 
 
 def batch(sources: SeededSources, run: str, writer: str, first_seq: int) -> bytes:
