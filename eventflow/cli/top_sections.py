@@ -26,7 +26,7 @@ _OLD_SECONDS = 10.0
 _OUTCOMES = {"retry": Text("again", style="yellow"), "failed": Text("failed", style="bold red"), "": Text("")}
 
 _ORIGIN_COLUMNS = (
-    Column("HOST", keep=9, flex=1, least=16),
+    Column("HOST", keep=9, flex=1, least=22),
     Column("IN FLIGHT", keep=8, right=True),
     Column("LIMIT", keep=3),
     Column("QUEUED", keep=4, right=True),
