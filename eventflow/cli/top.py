@@ -20,7 +20,7 @@ from eventflow.cli.options import JsonOption, StoreOption
 from eventflow.cli.top_frame import Look, frame
 from eventflow.cli.top_screen import Left, Screen, rendered
 from eventflow.cli.top_text import ASCII, UNICODE, Glyphs
-from eventflow.errors import LogDamaged, StoreError, UsageError
+from eventflow.errors import LogDamaged, StoreError, UsageError, name_of
 from eventflow.live.snapshot import Order, Snapshot
 from eventflow.live.tail import LineTail
 from eventflow.live.view import LiveView
@@ -56,7 +56,7 @@ def top(
     """
     seconds = parse_duration(interval)
     if seconds < _INTERVAL_SECONDS_MIN:
-        raise UsageError(f"--interval {interval} is too short", "give 50ms or more")
+        raise UsageError(f"--interval {name_of(interval)} is too short", "give 50ms or more")
     folder = find_run(store_path(store), name)
     follower = Follower(folder)
     try:
