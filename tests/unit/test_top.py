@@ -117,7 +117,7 @@ def test_what_is_wrong_is_one_line_and_a_status(ran: Ran, tmp_path: Path) -> Non
     status, _, err = ran("nonsense", "--store", str(tmp_path))
     assert (status, err.count("\n")) == (2, 1)
     status, _, err = ran("--interval", "1us", "--store", str(tmp_path))
-    assert (status, err) == (2, "eventflow: --interval 1us is too short: give 50ms or more\n")
+    assert (status, err) == (2, "eventflow: --interval '1us' is too short: give 50ms or more\n")
     (segment,) = segment_paths(folder.log)
     data = segment.read_bytes()
     segment.write_bytes(data[: len(data) // 2] + b"X" + data[len(data) // 2 + 1 :])
