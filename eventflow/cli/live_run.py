@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from eventflow.cli.progress_view import progress_bar
+from eventflow.cli.top_screen import is_foreground
 from eventflow.log.runs import RunFolder
 from eventflow.progress import Tally
 
@@ -36,8 +37,11 @@ _ORPHAN = '"$@" &'  # the shell ends at once, and leaves its job in the foregrou
 
 @contextmanager
 def watch_live(folder: RunFolder, tally: Tally, total: int | None) -> Iterator[None]:
-    """While it is entered, show the run on the whole screen; where there is no terminal, as a line of progress."""
-    if not sys.stderr.isatty():
+    """While it is entered, show the run on the whole screen.
+
+    Where there is no terminal, or in the background of one, it is the line of progress.
+    """
+    if not (sys.stderr.isatty() and is_foreground(sys.stderr.fileno())):
         with progress_bar(folder.run, tally, total):
             yield
         return

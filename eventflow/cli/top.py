@@ -69,7 +69,8 @@ def top(
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except Left as left:
-        raise typer.Exit(left.status) from None
+        if left.status or follower.damage is None:
+            raise typer.Exit(left.status) from None
     if follower.damage is not None:
         raise follower.damage
 

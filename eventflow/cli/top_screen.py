@@ -69,11 +69,15 @@ class Screen:
         return max(1, size.width), max(1, size.height)
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Show these lines, from the top.
+        """Show these lines, from the top. In the background nothing is shown, until the shell's `fg`.
 
         Raises:
             Left: the terminal is gone.
         """
+        if not self._is_in:
+            self.enter()
+        if not self._is_in:
+            return
         _, height = self.size
         text = "\n".join(line + _END_OF_LINE for line in rendered(lines[:height], self._console))
         self._write(f"{_BEGIN}{text}{_END}")
@@ -84,22 +88,23 @@ class Screen:
         Raises:
             Left: see there.
         """
-        heard = [end for end in (self._woken, self._parent, self._keys) if end is not None]
+        keys = self._keys if self._is_in else None  # in the background to read a key would stop the whole job
+        heard = [end for end in (self._woken, self._parent, keys) if end is not None]
         ready, _, _ = select.select(heard, [], [], max(0.0, seconds))
         if self._parent is not None and self._parent in ready:
             raise Left
         if self._woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._woken, 4096)
-        if self._keys is None or self._keys not in ready:
+        if keys is None or keys not in ready:
             return None
         try:
-            keys = os.read(self._keys, _KEY_BYTES)
+            pressed = os.read(keys, _KEY_BYTES)
         except OSError:
-            keys = b""
-        if not keys:
+            pressed = b""
+        if not pressed:
             raise Left(_HUNG_UP)
-        return keys[:1].decode("ascii", "ignore") if keys[:1] != b"\x1b" else None  # an arrow key is none of ours
+        return pressed[:1].decode("ascii", "ignore") if pressed[:1] != b"\x1b" else None  # an arrow key is none of ours
 
     @property
     def has_keys(self) -> bool:
@@ -107,7 +112,9 @@ class Screen:
         return self._keys is not None
 
     def enter(self) -> None:
-        """Take the screen."""
+        """Take the screen, if it is ours to take."""
+        if not is_foreground(self._out):
+            return
         if self._keys is not None and self._modes is None:
             with contextlib.suppress(termios.error):
                 self._modes = termios.tcgetattr(self._keys)
@@ -123,7 +130,7 @@ class Screen:
                 with contextlib.suppress(Left):
                     self._write(_LEAVE)
             modes, self._modes = self._modes, None
-            if self._keys is not None and modes is not None and _is_ours(self._keys):
+            if self._keys is not None and modes is not None and is_foreground(self._keys):
                 with contextlib.suppress(termios.error):
                     termios.tcsetattr(self._keys, termios.TCSAFLUSH, modes)
 
@@ -206,8 +213,11 @@ def _open_keys() -> int | None:
     return None
 
 
-def _is_ours(terminal: int) -> bool:
-    """Whether this process's job has the terminal. Only then may it set modes, and only then are they its own."""
+def is_foreground(terminal: int) -> bool:
+    """Whether this process's job has the terminal.
+
+    Only then may it set the modes: in the background that stops the job. And only then are they its own.
+    """
     try:
         return os.tcgetpgrp(terminal) == os.getpgrp()
     except OSError:

@@ -112,8 +112,8 @@ class Flight:
 def lines(flights: Iterable[Flight], now_ns: int, rows: int, order: Order) -> tuple[FlightLine, ...]:
     """Those that were started.
 
-    Orders: `age`: the oldest first; `stuck`: those that are where they are for the longest time; `slow`: those whose
-    body comes slowest, then the others, by age.
+    Orders: `age`: the oldest first, and those that wait for their next try behind the others; `stuck`: those that are
+    where they are for the longest time; `slow`: those whose body comes slowest, then the others, by age.
     """
     begun = (flight for flight in flights if flight.where is not Where.QUEUED)
     if order == "stuck":
@@ -121,7 +121,9 @@ def lines(flights: Iterable[Flight], now_ns: int, rows: int, order: Order) -> tu
     elif order == "slow":
         shown = nsmallest(rows, begun, key=lambda flight: _slowness(flight, now_ns))
     else:
-        shown = nsmallest(rows, begun, key=lambda flight: (flight.started_ns, flight.number))
+        shown = nsmallest(
+            rows, begun, key=lambda flight: (flight.where is Where.DELAYED, flight.started_ns, flight.number)
+        )
     return tuple(flight.line(now_ns) for flight in shown)
 
 
