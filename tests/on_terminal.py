@@ -21,22 +21,29 @@ import pytest
 DEADLINE_SECONDS = 60
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 _BECOME_ITS_TERMINALS_OWNER = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
 )
 _FRAME = "\x1b[H"
 _ESCAPE = re.compile(r"\x1b(\[[0-9;?]*[a-zA-Z]|[=>])")
 
 
 class OnTerminal:
-    """`eventflow ARGUMENTS` on a terminal. Close it at the end.
+    """`eventflow ARGUMENTS` on a terminal, or another command. Close it at the end.
 
     Args:
         arguments: after `eventflow`.
         folder: where it runs.
         size: columns and lines.
+        program: the command instead of `eventflow`.
     """
 
-    def __init__(self, arguments: Sequence[str], folder: Path, size: tuple[int, int] = (100, 30)) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        folder: Path,
+        size: tuple[int, int] = (100, 30),
+        program: Sequence[str] = (sys.executable, "-m", "eventflow"),
+    ) -> None:
         try:
             self._leader, self._follower = pty.openpty()
         except OSError as missing:  # a container without /dev/pts
@@ -44,7 +51,7 @@ class OnTerminal:
         self.resize(*size)
         self._modes = termios.tcgetattr(self._follower)
         unset = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-        command = [sys.executable, "-c", _BECOME_ITS_TERMINALS_OWNER, sys.executable, "-m", "eventflow", *arguments]
+        command = [sys.executable, "-c", _BECOME_ITS_TERMINALS_OWNER, *program, *arguments]
         self.process = subprocess.Popen(
             command,
             stdin=self._follower,

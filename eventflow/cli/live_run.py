@@ -41,15 +41,24 @@ def watch_live(folder: RunFolder, tally: Tally, total: int | None) -> Iterator[N
 
     Where there is no terminal, or in the background of one, it is the line of progress.
     """
-    if not (sys.stderr.isatty() and is_foreground(sys.stderr.fileno())):
+    view = _begin(folder, tally, total)
+    if view is None:
         with progress_bar(folder.run, tally, total):
             yield
         return
-    view = _View(folder, tally, total)
     try:
         yield
     finally:
         view.close()
+
+
+def _begin(folder: RunFolder, tally: Tally, total: int | None) -> "_View | None":
+    if not (sys.stderr.isatty() and is_foreground(sys.stderr.fileno())):
+        return None
+    try:
+        return _View(folder, tally, total)
+    except OSError:  # no descriptor is left: the run has other worries
+        return None
 
 
 class _View:
@@ -111,5 +120,5 @@ class _View:
         """It was killed, and left the terminal as it had it."""
         with contextlib.suppress(OSError, termios.error):
             os.write(self._terminal, _RESTORE)
-            if self._modes is not None:
+            if self._modes is not None and is_foreground(self._terminal):
                 termios.tcsetattr(self._terminal, termios.TCSADRAIN, self._modes)

@@ -1,17 +1,22 @@
 """`eventflow top` and `run --live` on a terminal: what a person sees, and how the terminal is left."""
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from eventflow.log.layout import segment_paths
 from eventflow.origin.launch import Origin, start_origin
 from eventflow.origin.settings import OriginSettings
-from tests.on_terminal import ENTER, OnTerminal
+from tests.on_terminal import ENTER, LEAVE, OnTerminal
 from tests.synthetic_log import write_run
 
 Start = Callable[..., OnTerminal]
@@ -31,8 +36,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a command on a terminal."""
     with contextlib.ExitStack() as stack:
 
-        def start_one(*arguments: str, size: tuple[int, int] = (100, 30)) -> OnTerminal:
-            return stack.enter_context(contextlib.closing(OnTerminal(arguments, tmp_path, size)))
+        def start_one(*arguments: str, **options: Any) -> OnTerminal:
+            return stack.enter_context(contextlib.closing(OnTerminal(arguments, tmp_path, **options)))
 
         yield start_one
 
@@ -122,6 +127,53 @@ def test_a_stopped_view_gives_the_terminal_back_until_it_goes_on(start: Start, t
     top.type("q")
     assert top.wait_for_end() == 0
     assert top.is_restored
+
+
+def test_in_the_background_it_touches_nothing_until_fg(start: Start, tmp_path: Path) -> None:
+    """Ctrl-Z, `bg` and `fg` of a shell: a job that set the terminal's modes from the background would be stopped."""
+    write_run(tmp_path / ".eventflow", "serial", requests=10)
+    shell = start("--norc", "--noprofile", "-i", program=("/bin/bash",))
+    shell.type(f"PS1='ready> '; stty -a > before; {sys.executable} -m eventflow top --interval 50ms\r")
+    shell.wait_for("q  leave")
+    shell.type("\x1a")
+    shell.wait_for_raw(LEAVE)
+    shell.type("\rbg\r")
+    shell.wait_for("eventflow top --interval 50ms &")
+    shell.type("sleep 0.3; jobs; stty -a | diff - before && echo as it was\r")
+    shell.wait_for("Running")
+    shell.wait_for("\nas it was")
+    shell.type("fg\r")
+    shell.wait_for("q  leave")
+    shell.type("q")
+    shell.wait_for("ready>")
+    shell.type("exit\r")
+    assert shell.wait_for_end() == 0
+
+
+def test_what_is_damaged_is_told_when_it_is_left(start: Start, tmp_path: Path) -> None:
+    """It is shown up to the damage; the place is told on the usual screen."""
+    (segment,) = segment_paths(write_run(tmp_path / ".eventflow", "serial", requests=20).log)
+    data = bytearray(segment.read_bytes())
+    data[len(data) // 2] ^= 1
+    segment.write_bytes(data)
+    top = start("top")
+    top.wait_for("● damaged")
+    top.type("q")
+    assert top.wait_for_end() == 3
+    assert "00000000.ndjson" in top.raw.rpartition(LEAVE)[2]
+
+
+def test_programs_get_a_line_each_time_until_the_run_ends(start: Start, few: str, tmp_path: Path) -> None:
+    """The last one is of the whole run."""
+    run = start("run", "director", "--input", few, "--concurrency", "4", "--quiet")
+    while not list((tmp_path / ".eventflow").glob("*/log/*/*.ndjson")):
+        time.sleep(0.01)
+    command = [sys.executable, "-m", "eventflow", "top", "--json", "--interval", "100ms"]
+    out = subprocess.run(command, cwd=tmp_path, stdout=subprocess.PIPE, check=True, timeout=DEADLINE_SECONDS).stdout
+    shown = [json.loads(line) for line in out.splitlines()]
+    assert [(shown[-1]["state"], shown[-1]["completed"], shown[-1]["total"])] == [("completed", FEW, FEW)]
+    assert [line["events"] for line in shown] == sorted(line["events"] for line in shown)
+    assert run.wait_for_end() == 0
 
 
 # ---------------------------------------------------------------------------------------------------------- run --live
