@@ -79,12 +79,6 @@ class OnTerminal:
             assert self._read(deadline), f"{wanted!r} did not come: {self._plain()[-3000:]!r}"
         self._seen = place + len(wanted)
 
-    def wait_for_raw(self, wanted: str) -> None:
-        """Return when this was written at any time, escapes and all."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while wanted not in self.raw:
-            assert self._read(deadline), f"{wanted!r} did not come: {self.raw[-3000:]!r}"
-
     def wait_for_end(self) -> int:
         """The exit status, when it has ended and all that it wrote was read."""
         status = self.process.wait(DEADLINE_SECONDS)

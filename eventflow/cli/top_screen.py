@@ -96,7 +96,7 @@ class Screen:
         if self._woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._woken, 4096)
-        if keys is None or keys not in ready:
+        if keys is None or keys not in ready or not self._is_in:  # it may have been stopped while it waited
             return None
         try:
             pressed = os.read(keys, _KEY_BYTES)
