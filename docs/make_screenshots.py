@@ -1,18 +1,21 @@
-"""Makes the pictures of the documents: the end of `eventflow demo` as a drawing, and its report in light and dark.
+"""Makes the pictures of the documents: the end of `eventflow demo` and `eventflow top` as drawings, and the report.
 
     python docs/make_screenshots.py -o docs/images/
+    python docs/make_screenshots.py --only top
 
-Needs Chromium and its driver (`apt install chromium chromium-driver`).
+The report, in light and dark, needs Chromium and its driver (`apt install chromium chromium-driver`).
 """
 
 import argparse
 import contextlib
 import io
 import os
+import random
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,10 +26,15 @@ from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.wait import WebDriverWait
 
+from eventflow.origin.launch import start_origin
+from eventflow.origin.settings import OriginSettings
+
 CHROMIUM = "/usr/bin/chromium"
 DRIVER = "/usr/bin/chromedriver"
 WIDTH_PIXELS = 1280
 SECONDS_MAX = 30
+TOP_SECONDS = 14
+TOP_COLUMNS = 110
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -109,13 +117,45 @@ def demo(folder: Path) -> tuple[str, Path]:
     return done.stdout.replace(f"{folder}/", ""), folder / "demo-report.html"
 
 
+def top(folder: Path) -> str:
+    """What `eventflow top` shows of a run of the director, after some seconds. One server is slow, one fails."""
+    failing = {"500": 0.02, "short-body": 0.02, "stall": 0.01, "reset": 0.01, "refuse": 0.005}
+    slow = OriginSettings(files=700, size=400_000, size_spread=1, latency_s=0.08, bandwidth=300_000, concurrency=64)
+    bad = OriginSettings(
+        files=2500, size=60_000, size_spread=1.2, latency_s=0.2, latency_spread=0.5, concurrency=24, faults=failing
+    )
+    command = [sys.executable, "-m", "eventflow"]
+    with start_origin(bad) as first, start_origin(slow) as second:
+        lines = [
+            f"{entry.url}\t{name}/{entry.name}"
+            for name, one in (("a", first), ("b", second))
+            for entry in one.entries()
+        ]
+        random.Random(1).shuffle(lines)
+        (folder / "urls.tsv").write_text("\n".join(lines))
+        run = subprocess.Popen(
+            [*command, "run", "director", "-i", "urls.tsv", "--timeout", "3s", "--quiet"], cwd=folder
+        )
+        time.sleep(TOP_SECONDS)
+        colours = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(TOP_COLUMNS)}
+        shown = subprocess.run([*command, "top"], cwd=folder, env=colours, capture_output=True, text=True, check=True)
+        run.terminate()
+        run.wait()
+    return shown.stdout
+
+
 def main() -> None:
-    """Write demo.svg, report-light.png and report-dark.png."""
+    """Write demo.svg, top.svg, report-light.png and report-dark.png."""
     parser = argparse.ArgumentParser(description="Run the demo and take pictures of its end and its report.")
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/images"), help="the folder for the pictures")
     parser.add_argument("--width", type=int, default=WIDTH_PIXELS, help="the width of the page, in pixels")
+    parser.add_argument("--only", choices=["top"], help="make this one, which needs no browser")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder:
+        terminal_picture(top(Path(folder)), "eventflow top", given.out / "top.svg", columns=TOP_COLUMNS)
+    if given.only:
+        return
     with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder, browser() as chrome:
         output, report = demo(Path(folder))
         terminal_picture(output, "make demo", given.out / "demo.svg", columns=96)
