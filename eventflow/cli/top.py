@@ -1,38 +1,15 @@
-"""`eventflow top`: a run as it goes on, on the whole screen, as one frame, or as JSON. From its log alone."""
+"""`eventflow top`: a run as it goes on, on the whole screen, as one frame, or as JSON."""
 
-import contextlib
-import json as standard_json
-import os
-import socket
-import sys
-import threading
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated
 
-import msgspec
 import typer
-from rich.console import Console
 
-from eventflow.cli.live_run import GOOD_BYE
 from eventflow.cli.options import JsonOption, StoreOption
-from eventflow.cli.top_frame import Look, frame
-from eventflow.cli.top_screen import Left, Screen, rendered
-from eventflow.cli.top_text import ASCII, UNICODE, Glyphs
-from eventflow.errors import LogDamaged, StoreError, UsageError, name_of
-from eventflow.live.snapshot import Order, Snapshot
-from eventflow.live.tail import LineTail
-from eventflow.live.view import LiveView
-from eventflow.log.runs import RunFolder, find_run, store_path
+from eventflow.errors import UsageError, name_of
+from eventflow.log.runs import find_run, store_path
 from eventflow.quantities import parse_duration
-from eventflow.request import count_requests
 
 _INTERVAL_SECONDS_MIN = 0.05
-_WIDTH_OF_A_PIPE = 100
-_ROWS_MIN = 20
-_NICE = 5
-_ORDERS: tuple[Order, ...] = get_args(Order)
 
 
 def top(
@@ -54,6 +31,9 @@ def top(
 
     Example: eventflow top latest --json --interval 5s
     """
+    from eventflow.cli.top_screen import Left
+    from eventflow.cli.top_watch import Follower, is_screen, print_frame, print_json, watch
+
     seconds = parse_duration(interval)
     if seconds < _INTERVAL_SECONDS_MIN:
         raise UsageError(f"--interval {name_of(interval)} is too short", "give 50ms or more")
@@ -61,11 +41,11 @@ def top(
     follower = Follower(folder)
     try:
         if json:
-            _print_json(follower, seconds, once=once)
-        elif once or not _is_screen():
-            _print_frame(follower)
+            print_json(follower, seconds, once=once)
+        elif once or not is_screen():
+            print_frame(follower)
         else:
-            _watch(follower, seconds, beside)
+            watch(follower, seconds, beside)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     except Left as left:
@@ -73,156 +53,3 @@ def top(
             raise typer.Exit(left.status) from None
     if follower.damage is not None:
         raise follower.damage
-
-
-class Follower:
-    """A run whose log is read as far as it goes, again and again.
-
-    Attributes:
-        damage: what was found to be wrong with the log; all that stands before was taken in.
-    """
-
-    def __init__(self, folder: RunFolder) -> None:
-        info = folder.info()
-        self._folder = folder
-        self._view = LiveView(folder.run, info.stage)
-        self._tail = LineTail(folder.log)
-        self._is_live = True
-        self.damage: LogDamaged | None = None
-        self._counting = threading.Thread(target=self._count, args=(info.settings,), daemon=True)
-        self._counting.start()
-
-    def read(self, between: Callable[[], None] = lambda: None) -> None:
-        """Take in what is there. `between` is called after each batch.
-
-        Raises:
-            StoreError: the log cannot be read.
-        """
-        is_live = self._folder.is_live()  # asked first: who has ended since then has said all that there is to read
-        self.damage = None
-        try:
-            for lines in self._tail.poll():
-                self._view.feed(lines)
-                between()
-        except LogDamaged as damage:
-            self.damage = damage
-        except OSError as problem:
-            reason = problem.strerror or str(problem)
-            raise StoreError(f"{self._folder.log} cannot be read ({reason}): is the run still there?") from problem
-        self._is_live = is_live
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing more is to come."""
-        return not self._is_live
-
-    def wait_counted(self) -> None:
-        """Wait until it is known how long the input is."""
-        self._counting.join()
-
-    def snapshot(self, rows: int, order: Order = "age") -> Snapshot:
-        """What is seen now."""
-        problem = str(self.damage) if self.damage is not None else None
-        return self._view.snapshot(time.time_ns(), is_live=self._is_live, rows=rows, order=order, problem=problem)
-
-    def _count(self, settings: dict[str, object]) -> None:
-        """A list of a hundred million lines takes a while; so this has a thread."""
-        with contextlib.suppress(OSError, TypeError, ValueError):
-            self._view.total = _expected(settings)
-
-
-def _expected(settings: dict[str, object]) -> int | None:
-    """How many requests the input has, if it is a file and still what it was."""
-    source = settings.get("source")
-    if not isinstance(source, str):
-        return None
-    status = Path(source).stat()
-    if (status.st_size, status.st_mtime_ns) != (settings.get("source_size"), settings.get("source_mtime_ns")):
-        return None
-    return count_requests(source)
-
-
-def _is_screen() -> bool:
-    return sys.stdout.isatty() and not Console().is_dumb_terminal
-
-
-def _glyphs(console: Console) -> Glyphs:
-    return UNICODE if console.encoding.lower().startswith("utf") else ASCII
-
-
-def _print_frame(follower: Follower) -> None:
-    follower.read()
-    follower.wait_counted()
-    width = None if sys.stdout.isatty() else int(os.environ.get("COLUMNS") or _WIDTH_OF_A_PIPE)
-    console = Console(width=width, highlight=False)
-    lines = frame(follower.snapshot(_ROWS_MIN), Look(console.width, glyphs=_glyphs(console)))
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered(lines, console)))
-
-
-def _print_json(follower: Follower, seconds: float, *, once: bool) -> None:
-    """A line each time. Everything but ASCII is escaped, so that it does nothing to a terminal either."""
-    follower.wait_counted()
-    while True:
-        follower.read()
-        sys.stdout.write(standard_json.dumps(msgspec.to_builtins(follower.snapshot(_ROWS_MIN))) + "\n")
-        sys.stdout.flush()
-        if once or follower.has_ended:
-            return
-        time.sleep(seconds)
-
-
-def _watch(follower: Follower, seconds: float, parent: int | None) -> None:
-    """On the whole screen, until somebody leaves. For a run's own process: until that ends, or Ctrl-C."""
-    console = Console(highlight=False)
-    if parent is None:
-        with Screen(console) as screen:
-            _Watch(follower, screen, console, seconds).go_on()
-    os.nice(_NICE)  # the run goes first
-    with socket.socket(fileno=parent) as run:
-        run.sendall(b"%d\n" % os.getpid())
-        try:
-            with Screen(console, run.fileno()) as screen:
-                _Watch(follower, screen, console, seconds).go_on()
-        finally:
-            run.sendall(GOOD_BYE)
-
-
-class _Watch:
-    """The view on a screen, until `q`."""
-
-    def __init__(self, follower: Follower, screen: Screen, console: Console, seconds: float) -> None:
-        self._follower, self._screen, self._seconds = follower, screen, seconds
-        self._glyphs = _glyphs(console)
-        self._order: Order = "age"
-        self._due = time.monotonic()
-
-    def go_on(self) -> None:
-        """Read, show, wait.
-
-        Raises:
-            Left: that is all.
-        """
-        self._follower.read(self._between)
-        while True:
-            self._show(is_reading=False)
-            self._due = time.monotonic() + self._seconds
-            self._heed(self._screen.wait(self._seconds))
-            self._follower.read(self._between)
-
-    def _between(self) -> None:
-        """While a long log is read: show how far that is, now and then, and hear keys."""
-        if time.monotonic() >= self._due + self._seconds:
-            self._show(is_reading=True)
-            self._due = time.monotonic()
-            self._heed(self._screen.wait(0))
-
-    def _show(self, *, is_reading: bool) -> None:
-        width, height = self._screen.size
-        look = Look(width, height, self._glyphs, self._order, keys=self._screen.has_keys, is_reading=is_reading)
-        self._screen.show(frame(self._follower.snapshot(max(height, _ROWS_MIN), self._order), look))
-
-    def _heed(self, key: str | None) -> None:
-        if key in ("q", "Q"):
-            raise Left
-        if key in ("o", "O"):
-            self._order = _ORDERS[(_ORDERS.index(self._order) + 1) % len(_ORDERS)]

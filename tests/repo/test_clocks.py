@@ -7,7 +7,7 @@ ROOT = Path(__file__).parents[2]
 WALL_CLOCK = re.compile(r"(?<!m)time_ns\b|time\.time\(|datetime\.now\(|\.utcnow\(|CLOCK_REALTIME")
 READERS = {
     "eventflow/cli/prompt.py": "when a query saw the store, to show it",
-    "eventflow/cli/top.py": "how long ago an event was, to show it",
+    "eventflow/cli/top_watch.py": "how long ago an event was, to show it",
     "eventflow/director/origins.py": "Retry-After and RateLimit headers that name a time",
     "eventflow/log/runs.py": "the name of a run",
     "eventflow/log/views.py": "the name of a column",

@@ -1,23 +1,33 @@
 """The live view beside real runs, and the pieces that it is made of."""
 
 import random
-from collections.abc import Iterator, Sequence
+import resource
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eventflow.errors import LogDamaged
+from eventflow.event import Event
 from eventflow.live.ends import Ends, Stand
 from eventflow.live.series import STEPS_MAX, Amounts, Course, Level
 from eventflow.live.tail import LineTail
 from eventflow.live.view import LiveView
+from eventflow.log.appending import Appender
+from eventflow.log.runs import RunFolder, create_run
 from eventflow.origin.launch import start_origin
 from eventflow.origin.settings import OriginSettings
 from eventflow.progress import Tally
+from eventflow.vocabulary import RequestStarted
 from tests.directing import Sitting
 from tests.scripted_view import SECOND, START, seen, view_of
 from tests.synthetic_log import resume_run, write_run
+
+WRITERS = 80
 
 
 @pytest.fixture(scope="module")
@@ -145,3 +155,66 @@ def test_a_level_is_as_it_was_until_it_changes() -> None:
     assert level.recent(900 * SECOND) == [4.0] * 60
     assert level.whole(104 * SECOND) == [8.0, 8.0, 8.0, 4.0, 4.0]
     assert len(level.whole(10_000 * SECOND)) <= STEPS_MAX
+
+
+# ---------------------------------------------------------------------------------------------------------- the tail
+
+
+def script_of(folder: RunFolder, writer: str, *seconds: int) -> None:
+    """A writer's log, each event a batch of its own, at these seconds."""
+    started = RequestStarted(wait_seconds=0.0)
+    with Appender(folder.log, writer) as appender:
+        for number, second in enumerate(seconds):
+            time = START + second * SECOND
+            ids = (str(uuid.uuid4()), started.TYPE, time, folder.run, writer, number, writer, number, "t", "s")
+            appender.append([Event(*ids, started)], number - 1)
+
+
+def times(batches: Iterable[list[bytes]]) -> list[int]:
+    """The seconds of all lines."""
+    return [(msgspec.json.decode(line)["time"] - START) // SECOND for batch in batches for line in batch]
+
+
+def test_the_lines_of_all_writers_come_in_the_order_of_time(tmp_path: Path) -> None:
+    """At first all that is there, then what came since, each once."""
+    folder = create_run(tmp_path, stage="processes")
+    tail = LineTail(folder.log)
+    assert times(tail.poll()) == []
+    script_of(folder, "aaaaaaaa", 1, 4, 5)
+    script_of(folder, "bbbbbbbb", 0, 2, 3, 6)
+    assert times(tail.poll()) == [0, 1, 2, 3, 4, 5, 6]
+    assert times(tail.poll()) == []
+    script_of(folder, "cccccccc", 7)
+    assert times(tail.poll()) == [7]
+
+
+def test_damage_of_one_writer_hides_nothing_of_the_others(tmp_path: Path) -> None:
+    """It is raised when all that can be had was given, each time."""
+    folder = create_run(tmp_path, stage="processes")
+    script_of(folder, "aaaaaaaa", 1, 4)
+    script_of(folder, "bbbbbbbb", 0, 2, 3)
+    (segment,) = (folder.log / "aaaaaaaa").glob("*.ndjson")
+    data = bytearray(segment.read_bytes())
+    data[-200] ^= 1
+    segment.write_bytes(data)
+    tail, given = LineTail(folder.log), list[list[bytes]]()
+    with pytest.raises(LogDamaged, match="aaaaaaaa"):
+        given.extend(tail.poll())
+    assert times(given) == [0, 1, 2, 3]
+    with pytest.raises(LogDamaged):
+        list(tail.poll())
+
+
+def test_a_run_of_very_many_writers_needs_few_descriptors(tmp_path: Path) -> None:
+    """They are read one after the other, since each has a file open while it is read."""
+    folder = create_run(tmp_path, stage="processes")
+    for number in range(WRITERS):
+        script_of(folder, f"{number:08x}", number)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + WRITERS // 2, hard))
+    try:
+        found = times(LineTail(folder.log).poll())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sorted(found) == list(range(WRITERS))

@@ -84,6 +84,8 @@ def test_a_pipe_gets_one_plain_frame(ran: Ran, tmp_path: Path, monkeypatch: pyte
     assert "\x1b" not in out
     assert max(cell_len(line) for line in out.splitlines()) <= 72
     assert ran(folder.run[-4:], "--once", "--store", str(tmp_path))[1] == out
+    monkeypatch.setenv("COLUMNS", "many")
+    assert 72 < max(cell_len(line) for line in ran("--store", str(tmp_path))[1].splitlines()) <= 100
 
 
 def test_json_is_one_line_that_does_nothing_to_a_terminal(ran: Ran, tmp_path: Path) -> None:
