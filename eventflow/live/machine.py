@@ -58,7 +58,7 @@ class Machine:
         return _share(self._cpu_seconds - before, self._sampled_ns - begin_ns)
 
     def lines(self, in_flight: Mapping[str, int], *, is_over: bool) -> tuple[ProcessLine, ...]:
-        """The processes of the last sample, the run's own first; none of a run that is over."""
+        """The processes of the last sample, those that the run told of first; none of a run that is over."""
         if is_over:
             return ()
         begin_ns, _, before = self._marks[0] if self._marks else (0, 0.0, {})
@@ -72,7 +72,7 @@ class Machine:
                 threads=process.threads,
                 in_flight=by_pid.get(process.pid, 0),
             )
-            for process in self._processes
+            for process in sorted(self._processes, key=lambda process: process.pid not in self._roles)
         )
 
 

@@ -298,7 +298,11 @@ def test_processes_memory_and_cpu() -> None:
     main, worker = Script("main"), Script("worker")
 
     def sample(memory: int, cpu: float) -> ProcessSampled:
-        readings = (ProcessReading(1, memory - 10, cpu / 4, 2), ProcessReading(2, 10, cpu * 3 / 4, 3))
+        readings = (
+            ProcessReading(1, memory - 10, cpu / 4, 2),
+            ProcessReading(9, 0, 0.0, 1),
+            ProcessReading(2, 10, cpu * 3 / 4, 3),
+        )
         return ProcessSampled(
             memory_bytes=memory, memory_kind="rss", cpu_seconds=cpu, processes=readings, sampling_seconds=0.0
         )
@@ -318,6 +322,7 @@ def test_processes_memory_and_cpu() -> None:
     assert [(line.pid, line.role, line.cpu, line.in_flight) for line in machine.processes] == [
         (1, "main", 0.5, 0),
         (2, "worker", 1.5, 1),
+        (9, "other", 0.0, 0),
     ]
     assert machine.course == (100.0, 300.0, 300.0, 300.0, 200.0)
     view.feed([main.run(ProcessExited(pid=2, exit_code=0, seconds=1.0), 5.0), main.run(RunCompleted(), 8.0)])
