@@ -1,7 +1,7 @@
 """Making connections: names to addresses, a race over them, TLS. Each step timed.
 
 Invariants:
-    one lookup of a name at a time, and its answer is used for `DNS_SECONDS`, right or wrong;
+    one lookup of a name at a time; its answer is used for `DNS_SECONDS`, its failure by those who waited for it;
     of the sockets of a race exactly one is left, and none when the race is lost or cancelled;
     a certificate that does not check ends the attempt; there is no switch to accept it.
 """
@@ -64,6 +64,15 @@ class Dialled(msgspec.Struct, frozen=True):
     tls_version: str | None
 
 
+class _Lookup:
+    """A lookup that goes on; whoever needs the same name waits for it."""
+
+    __slots__ = ("ended", "has_failed")
+
+    def __init__(self) -> None:
+        self.ended, self.has_failed = trio.Event(), False
+
+
 class Dialer:
     """Makes connections for one trio run.
 
@@ -79,7 +88,7 @@ class Dialer:
         self._connect_s, self._tls = connect_s, tls
         self._clock = (sources or SystemSources()).monotonic_ns
         self._names: OrderedDict[tuple[str, int], tuple[int, list[Address]]] = OrderedDict()
-        self._looking: dict[tuple[str, int], trio.Event] = {}
+        self._looking: dict[tuple[str, int], _Lookup] = {}
         self._lookups = trio.CapacityLimiter(_LOOKUPS_MAX)
 
     async def dial(self, origin: Origin, url: str, session: ssl.SSLSession | None = None) -> Dialled:
@@ -95,16 +104,17 @@ class Dialer:
             raise TimedOut(url, f"no connection within {self._connect_s:g} s") from None
 
     async def _dial(self, origin: Origin, url: str, session: ssl.SSLSession | None) -> Dialled:
+        tls = self._context(url) if origin.scheme == "https" else None
         begun = self._clock()
         addresses = await self._addresses(origin.host, origin.port, url)
         resolved = self._clock()
         connected = await _race(addresses, url)
-        peer = connected.getpeername()
+        peer = _peer(connected, url)
         made = self._clock()
         wire: Wire = PlainWire(connected)
         version = None
-        if origin.scheme == "https":
-            wire, version = await self._secure(connected, origin.host, url, session)
+        if tls is not None:
+            wire, version = await _secure(connected, tls, origin.host, url, session)
         ended = self._clock()
         return Dialled(
             wire,
@@ -116,18 +126,30 @@ class Dialer:
             version,
         )
 
+    def _context(self, url: str) -> ssl.SSLContext:
+        if self._tls is None:
+            try:
+                self._tls = trusting_context()
+            except OSError as problem:
+                what = f"the authorities' certificates cannot be read ({problem.strerror or 'not PEM'})"
+                raise ConnectFailed(url, f"{what}, see SSL_CERT_FILE and SSL_CERT_DIR") from None
+        return self._tls
+
     async def _addresses(self, host: str, port: int, url: str) -> list[Address]:
         key = (host, port)
         while (known := self._names.get(key)) is None or known[0] < self._clock():
-            if key not in self._looking:
+            lookup = self._looking.get(key)
+            if lookup is None:
                 await self._look_up(host, port, url)
-            else:
-                await self._looking[key].wait()
+                continue
+            await lookup.ended.wait()
+            if lookup.has_failed:
+                raise _no_name(url)
         return known[1]
 
     async def _look_up(self, host: str, port: int, url: str) -> None:
         key = (host, port)
-        self._looking[key] = trio.Event()
+        lookup = self._looking[key] = _Lookup()
         found: list[Address] = []
         try:
             if (literal := _literal(host, port)) is not None:
@@ -135,46 +157,64 @@ class Dialer:
             else:
                 async with self._lookups:
                     found = await _resolve(host, port)
-        except OSError:
-            raise NameNotResolved(url, "the name of the host has no address") from None
+        except (OSError, UnicodeError):  # the second: a label that is empty or too long
+            lookup.has_failed = True
+            raise _no_name(url) from None
         finally:
-            self._looking.pop(key).set()
+            self._looking.pop(key).ended.set()
+        self._names.pop(key, None)
         while len(self._names) >= _DNS_NAMES_MAX:
             self._names.popitem(last=False)
         self._names[key] = (self._clock() + int(DNS_SECONDS * 1e9), found)
 
-    async def _secure(
-        self, connected: socket.socket, host: str, url: str, session: ssl.SSLSession | None
-    ) -> tuple[Wire, str]:
-        if self._tls is None:
-            self._tls = trusting_context()
+
+async def _secure(
+    connected: socket.socket, tls: ssl.SSLContext, host: str, url: str, session: ssl.SSLSession | None
+) -> tuple[Wire, str]:
+    try:
+        # For each connection anew: who else uses this context may speak HTTP/2, and would have it offered here as well.
+        tls.set_alpn_protocols(["http/1.1"])
         stream = trio.SSLStream(
             trio.SocketStream(trio.socket.from_stdlib_socket(connected)),
-            self._tls,
+            tls,
             server_hostname=host,
             # An end that TLS did not announce may be a stranger's doing, and ends no body (RFC 9112 §9.8).
             https_compatible=False,
         )
-        try:
-            if session is not None:
-                stream.session = session
-            await stream.do_handshake()
-        except BaseException as problem:
-            connected_now = stream.transport_stream.socket
-            connected_now.close()
-            if isinstance(problem, (trio.BrokenResourceError, OSError)):
-                raise _tls_failure(problem, url) from None
-            raise
-        return TlsWire(stream), str(stream.version())
+        if session is not None:
+            stream.session = session
+        await stream.do_handshake()
+    except BaseException as problem:
+        connected.close()
+        if isinstance(problem, (trio.BrokenResourceError, OSError, ValueError)):
+            raise _tls_failure(problem, url) from None
+        raise
+    return TlsWire(stream), str(stream.version())
 
 
 def trusting_context() -> ssl.SSLContext:
-    """TLS as httpx does it: certificates and host names are checked; HTTP/1.1 only (ALPN)."""
+    """TLS as httpx does it: certificates and host names are checked.
+
+    Raises:
+        OSError: the authorities that the environment names cannot be read.
+    """
     import httpx
 
-    context = httpx.create_ssl_context()
-    context.set_alpn_protocols(["http/1.1"])
-    return context
+    return httpx.create_ssl_context()
+
+
+def _no_name(url: str) -> RequestError:
+    return NameNotResolved(url, "the name of the host has no address")
+
+
+def _peer(connected: socket.socket, url: str) -> tuple[Any, ...]:
+    """The other side. A connection that is reset as soon as it is made has none any more."""
+    try:
+        found: tuple[Any, ...] = connected.getpeername()
+    except OSError:
+        connected.close()
+        raise ConnectFailed(url, "the connection broke as soon as it was made") from None
+    return found
 
 
 async def _resolve(host: str, port: int) -> list[Address]:
@@ -273,4 +313,6 @@ def _tls_failure(problem: BaseException, url: str) -> RequestError:
         return CertificateRejected(url, f"the certificate is not to be trusted ({cause.verify_message})")
     if isinstance(cause, ssl.SSLError):
         return ConnectFailed(url, f"TLS failed ({cause.reason or cause})")
+    if isinstance(problem, ValueError):
+        return ConnectFailed(url, "TLS cannot ask for a host of this name")
     return ConnectFailed(url, "the connection broke in the middle of the TLS handshake")

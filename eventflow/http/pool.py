@@ -69,12 +69,12 @@ class Pool:
         stack = self._idle.get(origin)
         while stack:
             connection = stack.pop()
+            if not stack:
+                del self._idle[origin]  # of a million origins nothing stays behind
             del self._by_age[connection]
             if self._clock() - connection.idle_since_ns < self._idle_ns and connection.wire.is_quiet():
                 return connection
             connection.close()
-        if stack is not None:
-            del self._idle[origin]
         return None
 
     def give(self, connection: Connection) -> None:
@@ -89,8 +89,7 @@ class Pool:
             self._sessions[connection.origin] = session
             if len(self._sessions) > _SESSIONS_MAX:
                 self._sessions.popitem(last=False)
-        while len(self._by_age) > self._kept_max:
-            self._drop_oldest()
+        self.shrink(self._kept_max)
 
     def session(self, origin: Origin) -> ssl.SSLSession | None:
         """A TLS session to go on with."""
@@ -100,6 +99,11 @@ class Pool:
         """Close what is idle for too long. To be called now and then."""
         oldest_ns = self._clock() - self._idle_ns
         while self._by_age and next(iter(self._by_age)).idle_since_ns < oldest_ns:
+            self._drop_oldest()
+
+    def shrink(self, size: int) -> None:
+        """Close those that are idle for the longest until no more than `size` are left."""
+        while len(self._by_age) > size:
             self._drop_oldest()
 
     def close(self) -> None:

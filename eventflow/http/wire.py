@@ -67,6 +67,8 @@ class PlainWire:
 
     async def receive(self, size: int) -> bytes:
         """Waits first: right after a request there is nothing yet."""
+        if self._socket.fileno() < 0:
+            raise trio.ClosedResourceError("closed")  # trio cannot wait for what has no number
         while True:
             await wait_readable(self._socket)
             try:
