@@ -7,6 +7,7 @@ Invariants:
 
 import math
 import re
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import httpx
 import trio
@@ -71,10 +72,18 @@ class Outgoing:
 
     async def _send_all(self, wire: Wire) -> None:
         assert isinstance(self.request.stream, httpx.AsyncByteStream)
-        left, waiting = self._length, self._head
-        if not isinstance(self.request.stream, httpx.ByteStream):
-            waiting = await self._send(wire, waiting)  # who knows when the first part comes
-        async for part in self.request.stream:
+        body = aiter(self.request.stream)
+        try:
+            is_at_hand = isinstance(self.request.stream, httpx.ByteStream)
+            # Nobody knows when the first part of another one comes.
+            await self._send_body(wire, body, self._head if is_at_hand else await self._send(wire, self._head))
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()  # what is left to the garbage collector cannot be closed under trio
+
+    async def _send_body(self, wire: Wire, body: AsyncIterator[bytes], waiting: bytes) -> None:
+        left = self._length
+        async for part in body:
             if not part:
                 continue
             left -= len(part)
