@@ -17,13 +17,17 @@ class SlotsClosed(Exception):
 
 
 class Lease:
-    """What one request holds: a slot, and then a connection."""
+    """What one request holds: a slot, and then a connection.
 
-    __slots__ = ("_connection", "_origin", "_slots", "has_ended")
+    `making` is for the one who makes the connection: it is cancelled if the lease ends before.
+    """
+
+    __slots__ = ("_connection", "_origin", "_slots", "has_ended", "making")
 
     def __init__(self, slots: "Slots", origin: Origin) -> None:
         self._slots, self._origin = slots, origin
         self._connection: Connection | None = None
+        self.making: trio.CancelScope | None = None
         self.has_ended = False
 
     def hold(self, connection: Connection) -> None:
@@ -51,6 +55,8 @@ class Lease:
         """Give everything back. Idempotent."""
         if not self.has_ended:
             self.has_ended = True
+            if self.making is not None:
+                self.making.cancel()
             self.drop(keep=keep)
             self._slots.give(self._origin, self)
 

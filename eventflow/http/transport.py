@@ -136,9 +136,11 @@ class Transport(httpx.AsyncBaseTransport):
         origin = outgoing.origin
         self._slots.make_room()
         try:
-            with trio.fail_after(outgoing.seconds("connect")):
+            with trio.fail_after(outgoing.seconds("connect")) as lease.making:
                 dialled = await self._dialer.dial(origin, outgoing.shown, self._pool.session(origin))
         except trio.TooSlowError:
+            if lease.has_ended:
+                raise SlotsClosed from None
             raise httpx.ConnectTimeout("no connection within the time allowed", request=outgoing.request) from None
         except RequestError as problem:
             raise httpx.ConnectError(problem.what, request=outgoing.request) from problem
