@@ -194,7 +194,7 @@ class ResponseReader:
             return
         headers = self._headers
         if len(headers) <= self._headers_max:  # one too many is noticed at their end: what is malformed comes first
-            headers.append((name, value))
+            headers.append((name, value.rstrip(b" \t")))  # the blanks behind it are none of it (RFC 9112 §5)
 
     def on_headers_complete(self) -> None:
         """Every header of a response, interim or final, is there."""

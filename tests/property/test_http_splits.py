@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,10 +29,10 @@ class Collected:
         self.body += piece
 
 
-def read(pieces: list[bytes]) -> Answer:
-    """The status, the body, the error's type and whether the connection can be used again."""
+def read(pieces: list[bytes], *, head_only: bool = False) -> Answer:
+    """The status, the body, the error's type and whether the response is whole."""
     reader, collected, error = ResponseReader(), Collected(), None
-    reader.begin(collected, "http://h/")
+    reader.begin(collected, "http://h/", head_only=head_only)
     try:
         for piece in pieces:
             if piece and not reader.is_complete:
@@ -45,20 +46,46 @@ def read(pieces: list[bytes]) -> Answer:
     return status, collected.body, error, reader.is_complete
 
 
-@given(st.sampled_from(RESPONSES), st.lists(st.floats(0, 1), max_size=20))
-def test_how_a_response_is_split_makes_no_difference(response: bytes, cuts: list[float]) -> None:
-    """Every split of a response gives the same status, the same body or the same error."""
+@given(st.sampled_from(RESPONSES), st.lists(st.floats(0, 1), max_size=20), st.booleans())
+def test_how_a_response_is_split_makes_no_difference(response: bytes, cuts: list[float], head_only: bool) -> None:
+    """Every split of a response gives the same status, the same body or the same error, to HEAD as well."""
     places = [0, *sorted(int(cut * len(response)) for cut in cuts), len(response)]
-    assert read([response[a:b] for a, b in pairwise(places)]) == read([response])
+    split = read([response[a:b] for a, b in pairwise(places)], head_only=head_only)
+    assert split == read([response], head_only=head_only)
 
 
-def test_byte_by_byte() -> None:
+@pytest.mark.parametrize("head_only", [False, True])
+def test_byte_by_byte(head_only: bool) -> None:
     """The smallest pieces, for every response of the table."""
     for response in RESPONSES:
         if len(response) < 3000:
-            assert read([response[place : place + 1] for place in range(len(response))]) == read([response]), response[
-                :80
-            ]
+            split = read([response[place : place + 1] for place in range(len(response))], head_only=head_only)
+            assert split == read([response], head_only=head_only), response[:80]
+
+
+def test_a_response_to_head_ends_with_its_head() -> None:
+    """Whatever its headers promise (RFC 9112 §6.3); what stands behind it makes the connection one that is not kept."""
+    for response in RESPONSES:
+        head, _, rest = response.partition(b"\r\n\r\n")
+        status, body, error, is_whole = read([head + b"\r\n\r\n"], head_only=True)
+        if status is not None and error is None:
+            assert (body, is_whole) == (b"", True), head
+            reader = ResponseReader()
+            reader.begin(Collected(), "http://h/", head_only=True)
+            reader.feed(response)
+            assert reader.has_surplus == bool(rest), response[:80]
+
+
+@pytest.mark.parametrize("blanks", [" ", "\t", " \t  "])
+def test_blanks_around_a_value_are_none_of_it(blanks: str) -> None:
+    """In front of it or behind it (RFC 9112 §5); those within it are."""
+    collected = Collected()
+    reader = ResponseReader()
+    reader.begin(collected, "http://h/")
+    reader.feed(f"HTTP/1.1 200 OK\r\nA:{blanks}b{blanks}c{blanks}\r\nContent-Length:{blanks}0{blanks}\r\n\r\n".encode())
+    assert collected.head is not None
+    assert collected.head.headers == {"a": f"b{blanks}c", "content-length": "0"}
+    assert reader.is_complete
 
 
 @given(st.sampled_from(RESPONSES), st.floats(0, 1), st.binary(max_size=12), st.integers(0, 12))
