@@ -9,7 +9,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from eventflow.errors import ConnectFailed, ConnectRefused, NameNotResolved, TimedOut
-from eventflow.http.dialing import Dialer, Origin
+from eventflow.http.dialing import Dialer, Origin, _peer
 from eventflow.sources import SeededSources
 from tests.transporting import open_sockets
 
@@ -270,3 +270,11 @@ def test_what_went_wrong_is_told() -> None:
         run_with(Names(lambda _: both), main)
     with pytest.raises(ConnectFailed, match="no connection"):
         run_with(Names(lambda _: unreachable), main)
+
+
+def test_a_connection_that_is_gone_as_soon_as_it_was_made_has_failed() -> None:
+    """A reset may come before anybody has asked who the other side is."""
+    never = socket.socket()
+    with pytest.raises(ConnectFailed):
+        _peer(never, "")
+    assert never.fileno() == -1

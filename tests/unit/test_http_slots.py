@@ -53,6 +53,24 @@ def test_none_is_lost_whatever_becomes_of_those_who_take_them() -> None:
     assert max(counts) == 5
 
 
+def test_who_gives_up_in_the_common_line_gives_back_his_place_in_the_other() -> None:
+    """Or the origin would have fewer slots from then on, for as long as somebody uses it."""
+
+    async def main() -> None:
+        slots = Slots(Pool(), 2, 2)
+        first, other = await slots.take(HERE), await slots.take(THERE)
+        with trio.move_on_after(0.01) as scope:
+            await slots.take(HERE)
+        assert scope.cancelled_caught
+        other.end(keep=False)
+        with trio.fail_after(1):
+            (await slots.take(HERE)).end(keep=False)
+        first.end(keep=False)
+        assert is_free(slots, 2)
+
+    trio.run(main)
+
+
 def test_a_busy_origin_does_not_hold_up_another() -> None:
     """Who waits for a slot of an origin holds none of the common ones."""
 

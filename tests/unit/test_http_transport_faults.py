@@ -209,6 +209,25 @@ def test_a_body_that_was_closed_is_not_taken_for_a_whole_one() -> None:
             trio.run(run, server.url)
 
 
+def test_a_body_that_fails_gives_everything_back_at_once() -> None:
+    """Also if nobody closes the response; who reads on gets no end of it."""
+
+    async def run(url: str) -> None:
+        transport = Transport(connections_max=1)
+        request = httpx.Request("GET", url, extensions={"timeout": {"read": 0.05, "pool": 0.05}})
+        for _ in range(2):  # the second one has a slot
+            response = await transport.handle_async_request(request)
+            assert isinstance(response.stream, httpx.AsyncByteStream)
+            body = aiter(response.stream)
+            assert await anext(body) == b"some"
+            for kind in (httpx.ReadTimeout, httpx.ReadError):
+                with pytest.raises(kind):
+                    await anext(body)
+
+    with serving(_stalling) as server:
+        trio.run(run, server.url)
+
+
 async def _head(client: httpx.AsyncClient, url: str) -> None:
     await client.get(url)
 
