@@ -126,6 +126,7 @@ class Attempt:
         self._means.attempts.add(self)
         try:
             if self._errand.kept is not None:
+                await self._means.reactor.into_task()
                 await self._keeping.take_up(self._errand.kept)
             await self._exchange()
             return await self._judge_end()
@@ -221,6 +222,8 @@ class Attempt:
     async def drain(self) -> None:
         """Make room for more of the body."""
         if self._body is not None:
+            if not self._body.is_quick:
+                await self._means.reactor.into_task()
             await self._body.drain()
             self.active_ns = self._clock()  # a slow disk is not the server's fault
 
@@ -228,6 +231,7 @@ class Attempt:
         """Take a large body straight from the wire."""
         if self._body is None:
             raise _EnoughError
+        await self._means.reactor.into_task()
         await self._body.receive_rest(wire, size)
 
     # ------------------------------------------------------------------------------------------------ the body asks
@@ -255,6 +259,8 @@ class Attempt:
         connection = self._take_kept()
         while True:
             is_new = connection is None
+            if connection is None or connection.dialled.tls_version is not None:
+                await self._means.reactor.into_task()
             if connection is None:
                 connection = await self._dial()
             self._connection = connection
@@ -372,6 +378,8 @@ class Attempt:
         if self._is_whole:
             return self._arrived(None, self._keeping.part)
         assert self._body is not None
+        if not self._body.is_quick:
+            await self._means.reactor.into_task()
         whole = await self._body.finish()
         if self._rest is not None and self._body.received != self._rest:
             # Only chunks can do that: a Content-Length is compared with the range before.

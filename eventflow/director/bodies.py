@@ -316,6 +316,11 @@ class ArrivingBody:
         return None
 
     @property
+    def is_quick(self) -> bool:
+        """Whether nothing that is done with it has to wait: it is small, so far, and stored as it is sent."""
+        return self.large is None and self._decoder is None and self._size <= SMALL_BYTES_MAX
+
+    @property
     def is_decoded(self) -> bool:
         """Whether what is stored is not what was sent."""
         return self._decoder is not None

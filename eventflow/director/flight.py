@@ -192,6 +192,7 @@ class Flight:
             self._fail(ServerAbsent(self.shown, "the server has failed for a minute, so it is left alone"))
             return
         if means.settings.robots:
+            await means.reactor.into_task()
             await line.books.ask_robots(line)
             if line.robots is not None and not line.robots.allows(means.settings.user_agent, self.url):
                 self._fail(line.robots.refusal(self.shown))

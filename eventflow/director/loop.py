@@ -82,11 +82,13 @@ class Director:
         self._unfinished = 0
         self._all_done = trio.Event()
         self._hungry = trio.Event()
+        self._reactor = means.reactor
         self._nursery: trio.Nursery
 
     async def fly_all(self) -> None:
         """From the first request to the end of the last."""
         async with trio.open_nursery() as self._nursery:
+            await self._nursery.start(self._reactor.run, self._nursery)
             self._nursery.start_soon(self._watch)
             if not self._reads_inline:
                 self._nursery.start_soon(self._feed)
@@ -108,21 +110,20 @@ class Director:
     # ------------------------------------------------------------------------------------------------------- workers
 
     def _pump(self) -> None:
-        """Start a worker for everyone who may go now."""
+        """Let everyone go who may go now."""
         while (flight := self._next()) is not None:
-            self._nursery.start_soon(self._fly, flight)
+            self._reactor.start(self._fly(flight))
 
-    async def _fly(self, first: Flight) -> None:
-        flight: Flight | None = first
-        while flight is not None:
-            line = flight.line
-            try:
-                await flight.fly()
-            finally:
-                self.lines.release(line)
-            flight = self._next()
-            if self._origins.take_grown():
-                self._pump()
+    async def _fly(self, flight: Flight) -> None:
+        line = flight.line
+        try:
+            await flight.fly()
+        finally:
+            self.lines.release(line)
+        if self._origins.take_grown():
+            self._pump()
+        elif (following := self._next()) is not None:
+            self._reactor.start(self._fly(following))
 
     def _next(self) -> Flight | None:
         """The next request that may go, reading on in the input as far as it takes."""

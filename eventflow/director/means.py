@@ -9,6 +9,7 @@ from typing import Protocol
 import trio
 
 from eventflow.director.bodies import Lanes
+from eventflow.director.reactor import Reactor
 from eventflow.errors import StoreError
 from eventflow.http.decoding import DecodingLimits, accept_encoding
 from eventflow.http.dialing import Dialer, Origin
@@ -45,7 +46,8 @@ class Means:
         self.clock = self.sources.monotonic_ns
         self.token = trio.lowlevel.current_trio_token()
         self.pool = Pool(clock_ns=self.clock)
-        self.dialer = Dialer(connect_s=settings.timeout_s, sources=self.sources)
+        self.reactor = Reactor()
+        self.dialer = Dialer(connect_s=settings.timeout_s, sources=self.sources, readiness=self.reactor)
         self.lanes = Lanes()
         # Not trio's own: that one is used up by lookups of names which nobody waits for any more.
         self.threads = trio.CapacityLimiter(_THREADS)
@@ -64,6 +66,7 @@ class Means:
     async def room(self) -> None:
         """Wait while too many files are on their way to be durable."""
         while self.landing.is_full:
+            await self.reactor.into_task()
             await self._next_stored()
 
     async def all_stored(self) -> None:

@@ -26,7 +26,7 @@ from eventflow.errors import (
     RequestError,
     TimedOut,
 )
-from eventflow.http.wire import PlainWire, TlsWire, Wire
+from eventflow.http.wire import PlainWire, Readiness, TlsWire, Wire
 from eventflow.sources import Sources, SystemSources
 
 DNS_SECONDS = 60.0
@@ -80,12 +80,18 @@ class Dialer:
         connect_s: how long name, connection and TLS may take together, in seconds.
         tls: whom to trust; None: the authorities that httpx trusts (SSL_CERT_FILE and SSL_CERT_DIR are heeded).
         sources: the clock.
+        readiness: who waits for plain connections once they are made; None: trio.
     """
 
     def __init__(
-        self, *, connect_s: float = 30.0, tls: ssl.SSLContext | None = None, sources: Sources | None = None
+        self,
+        *,
+        connect_s: float = 30.0,
+        tls: ssl.SSLContext | None = None,
+        sources: Sources | None = None,
+        readiness: Readiness | None = None,
     ) -> None:
-        self._connect_s, self._tls = connect_s, tls
+        self._connect_s, self._tls, self._readiness = connect_s, tls, readiness
         self._clock = (sources or SystemSources()).monotonic_ns
         self._names: OrderedDict[tuple[str, int], tuple[int, list[Address]]] = OrderedDict()
         self._looking: dict[tuple[str, int], _Lookup] = {}
@@ -111,7 +117,7 @@ class Dialer:
         connected = await _race(addresses, url)
         peer = _peer(connected, url)
         made = self._clock()
-        wire: Wire = PlainWire(connected)
+        wire: Wire = PlainWire(connected, self._readiness)
         version = None
         if tls is not None:
             wire, version = await _secure(connected, tls, origin.host, url, session)

@@ -13,7 +13,7 @@ import ssl
 from typing import Protocol
 
 import trio
-from trio.lowlevel import notify_closing, wait_readable, wait_writable
+from trio import lowlevel
 
 
 class Wire(Protocol):
@@ -40,13 +40,35 @@ class Wire(Protocol):
         ...
 
 
+class Readiness(Protocol):
+    """Who waits for a socket: trio (`trio.lowlevel` itself), or somebody who waits for many at once."""
+
+    async def wait_readable(self, waited: socket.socket, /) -> None:
+        """Until there is something to read."""
+        ...
+
+    async def wait_writable(self, waited: socket.socket, /) -> None:
+        """Until there is room to write."""
+        ...
+
+    def notify_closing(self, closing: socket.socket, /) -> None:
+        """The socket is about to be closed: whoever waits for it gets `trio.ClosedResourceError`."""
+        ...
+
+
 class PlainWire:
-    """A TCP socket, non-blocking."""
+    """A TCP socket, non-blocking.
 
-    __slots__ = ("_socket",)
+    Args:
+        connected: the socket.
+        readiness: who waits for it.
+    """
 
-    def __init__(self, connected: socket.socket) -> None:
+    __slots__ = ("_readiness", "_socket")
+
+    def __init__(self, connected: socket.socket, readiness: Readiness | None = None) -> None:
         self._socket = connected
+        self._readiness: Readiness = readiness or lowlevel
 
     async def send(self, data: bytes) -> None:
         """A request is small, so the first call nearly always takes all of it, and there is nothing to wait for."""
@@ -57,7 +79,7 @@ class PlainWire:
         except OSError as problem:
             raise _closed(problem) from None
         while sent < len(data):
-            await wait_writable(self._socket)
+            await self._readiness.wait_writable(self._socket)
             try:
                 sent += self._socket.send(data[sent:])
             except BlockingIOError:
@@ -70,7 +92,7 @@ class PlainWire:
         if self._socket.fileno() < 0:
             raise trio.ClosedResourceError("closed")  # trio cannot wait for what has no number
         while True:
-            await wait_readable(self._socket)
+            await self._readiness.wait_readable(self._socket)
             try:
                 return self._socket.recv(size)
             except BlockingIOError:
@@ -84,7 +106,7 @@ class PlainWire:
             try:
                 return self._socket.recv_into(buffer)
             except BlockingIOError:
-                await wait_readable(self._socket)
+                await self._readiness.wait_readable(self._socket)
             except OSError as problem:
                 raise _closed(problem) from None
 
@@ -101,7 +123,7 @@ class PlainWire:
     def close(self) -> None:
         """Whoever waits for the socket is woken."""
         if self._socket.fileno() >= 0:
-            notify_closing(self._socket)
+            self._readiness.notify_closing(self._socket)
             self._socket.close()
 
 
