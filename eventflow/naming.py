@@ -138,9 +138,9 @@ class Names:
         if "/" in name:
             return self._take_in_folder(number, name, url)
         key = self._key(name)
-        if key in self._files or key in self._folders:
+        if key in self._folders or not self._files.add(key):
             name, key = self._first_free("", name, number)
-        self._files.add(key)
+            self._files.add(key)
         return name
 
     def _take_in_folder(self, number: int, name: str, url: str) -> str:
@@ -173,21 +173,28 @@ class Names:
 class _Keys:
     """A set of 64-bit numbers in 8 bytes each, where Python's takes ten times as much: sorted arrays, by low bits."""
 
-    __slots__ = ("_shards",)
+    __slots__ = ("_count", "_shards")
 
     def __init__(self) -> None:
+        self._count = 0
         self._shards: list[array[int]] = [array("Q") for _ in range(_SHARDS)]
 
     def __contains__(self, key: int) -> bool:
+        if not self._count:
+            return False
         shard = self._shards[key % _SHARDS]
         place = bisect_left(shard, key)
         return place < len(shard) and shard[place] == key
 
-    def add(self, key: int) -> None:
+    def add(self, key: int) -> bool:
+        """Whether it was not there before."""
         shard = self._shards[key % _SHARDS]
         place = bisect_left(shard, key)
-        if place == len(shard) or shard[place] != key:
+        is_new = place == len(shard) or shard[place] != key
+        if is_new:
             shard.insert(place, key)
+            self._count += 1
+        return is_new
 
 
 def _alternatives(folder: str, name: str, number: int, *, plain: bool = False) -> Iterator[str]:
@@ -208,11 +215,11 @@ def _exact_key(name: str) -> int:
 
 def _caseless_key(name: str) -> int:
     """The same for two names that some disk takes for one: canonical caseless matching (Unicode §3.13, D145)."""
-    return _exact_key(name.lower() if name.isascii() else _folded(name))
+    return _exact_key(_folded(name))
 
 
 def _folded(name: str) -> str:
-    return normalize("NFC", normalize("NFD", name.translate(_IGNORED)).casefold())
+    return name.lower() if name.isascii() else normalize("NFC", normalize("NFD", name.translate(_IGNORED)).casefold())
 
 
 def _component_problem(name: str) -> str | None:

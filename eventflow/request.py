@@ -41,6 +41,7 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<login>[^/?#\\]*@)?(?P<host>\[[^\]/?#\\@]*\]|[^:/?#\[\]\\@]*)"
     r"(?::(?P<port>[^/?#\\]*))?(?P<rest>(?:[/?#].*)?)"
 )
+_PLAIN_URL = re.compile(r"(https?://[a-z0-9.-]+(?::[0-9]+)?/)[!-~]*")  # nearly every one; the others take the long way
 _BLANK_OR_CONTROL = re.compile(r"[\s\x00-\x1f\x7f-\x9f]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -230,6 +231,22 @@ def _json_fields(text: str) -> tuple[str, str | None, str | None]:
 
 def _normal_url(text: str) -> str:
     """The URL as it goes to an HTTP client: an IRI's letters percent-encoded, its host in Punycode (RFC 3987 §3.1)."""
+    plain = _PLAIN_URL.fullmatch(text)
+    if plain is not None and _is_normal(plain[1]):
+        return text
+    return _normalized(text)
+
+
+@lru_cache(maxsize=8192)
+def _is_normal(prefix: str) -> bool:
+    """Whether scheme, host and port are as they should be, whatever printable ASCII may come behind them."""
+    try:
+        return _normalized(prefix) == prefix
+    except InvalidRequest:
+        return False
+
+
+def _normalized(text: str) -> str:
     if blank := _BLANK_OR_CONTROL.search(text):
         kind = "a space" if blank[0] == " " else "a blank or control character"
         raise InvalidRequest("", f"there is {kind} in the URL; write it as {quote(blank[0])}")

@@ -90,13 +90,12 @@ class State(msgspec.Struct, frozen=True):
 Actions = tuple[Action, ...]
 Decision = tuple[State, Actions]
 _NOTHING: Actions = ()
-_END = frozenset((Phase.COMPLETED, Phase.FAILED, Phase.CANCELLED))
 
 
 def decide(state: State, event: Payload) -> Decision:
     """The state after an event, and what to do then. An event that says nothing about the way changes nothing."""
     rule = _RULES.get(type(event))
-    if rule is None or (state.phase in _END and not isinstance(event, RequestQueued)):
+    if rule is None or (state.phase >= Phase.COMPLETED and not isinstance(event, RequestQueued)):
         return state, _NOTHING
     return rule(state, event)
 
@@ -144,7 +143,7 @@ def _file_verified(state: State, _event: Payload) -> Decision:
 
 
 def _moves(phase: Phase, *actions: Action) -> Callable[[State, Payload], Decision]:
-    return lambda state, _event: (_moved(state, phase), actions)
+    return lambda state, _event: (State(phase, state.sent, state.tries, state.redirects, state.part), actions)
 
 
 def _moved(state: State, phase: Phase) -> State:

@@ -10,14 +10,20 @@ Invariants:
 import errno
 import socket
 import ssl
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import trio
 from trio import lowlevel
 
 
 class Wire(Protocol):
-    """A connection's bytes. `trio.BrokenResourceError` and `ClosedResourceError` say that it broke; OSError never."""
+    """A connection's bytes. `trio.BrokenResourceError` and `ClosedResourceError` say that it broke; OSError never.
+
+    Attributes:
+        takes_all: whether a read that gives less than it was asked for has taken all that was there.
+    """
+
+    takes_all: ClassVar[bool]
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -65,6 +71,7 @@ class PlainWire:
     """
 
     __slots__ = ("_readiness", "_socket")
+    takes_all = True
 
     def __init__(self, connected: socket.socket, readiness: Readiness | None = None) -> None:
         self._socket = connected
@@ -131,6 +138,7 @@ class TlsWire:
     """A TLS connection over a trio stream."""
 
     __slots__ = ("_socket", "stream")
+    takes_all = False
 
     def __init__(self, stream: "trio.SSLStream[trio.SocketStream]") -> None:
         self.stream = stream
