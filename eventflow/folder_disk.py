@@ -23,13 +23,17 @@ class FolderDisk(Disk):
         os.mkdir(name, dir_fd=folder)
 
     def create_in(self, folder: int, name: str) -> int:
-        """A descriptor to write a new file with; its permissions are what the umask leaves. FileExistsError if any."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        """A descriptor to write a new file with, and to read it; its permissions are what the umask leaves.
+
+        Raises:
+            FileExistsError: something has the name.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         return os.open(name, flags, 0o666, dir_fd=folder)
 
     def open_in(self, folder: int, name: str) -> int:
-        """A descriptor to read a file and to append to it."""
-        return os.open(name, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        """A descriptor to read a file, and to write where reading has come to."""
+        return os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
     def rename_in(self, folder: int, old: str, new: str) -> None:
         """Give a file of the folder another name, in one step; a file or link of that name is gone."""
@@ -42,6 +46,11 @@ class FolderDisk(Disk):
     def sync_open_folder(self, folder: int) -> None:
         """Return when the folder's entries survive a power cut."""
         os.fsync(folder)
+
+    def splice_all(self, pipe: int, descriptor: int, size: int) -> None:
+        """Write what stands in a pipe, `size` bytes, without a way through this process (Linux)."""
+        while size:
+            size -= os.splice(pipe, descriptor, size)
 
     def create_unnamed(self, folder: int) -> int:
         """A descriptor to write a file with that has no name yet, on the disk of a folder (Linux)."""

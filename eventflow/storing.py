@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from eventflow.folder import Folder, Part
+from eventflow.folder import Folder
 from eventflow.folder_disk import FolderDisk
+from eventflow.part import Part
 from eventflow.sources import Sources, SystemSources
 
 __all__ = ["FileStore", "Folder", "FolderDisk", "Part"]

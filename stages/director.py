@@ -49,7 +49,6 @@ def direct(work: Work) -> None:
 def _rarely_collecting() -> Iterator[None]:
     """Look for cycles of garbage less often: what a request leaves has none, and to look costs a tenth of the time."""
     before = gc.get_threshold()
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_EVERY, before[1], before[2])
     try:

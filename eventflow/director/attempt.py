@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 import trio
 
-from eventflow.director.bodies import ArrivingBody, LargeBody
-from eventflow.director.errand import Arrived, Errand, Redirected
+from eventflow.director.bodies import ArrivingBody
+from eventflow.director.errand import REDIRECTS, Arrived, EnoughError, Errand, Redirected
 from eventflow.director.keeping import Keeping, PartOutdated
+from eventflow.director.lanes import LargeBody
 from eventflow.director.means import Means
 from eventflow.errors import (
     BadResponse,
@@ -26,7 +27,6 @@ from eventflow.errors import (
     TooSlow,
 )
 from eventflow.event import Link, Payload
-from eventflow.folder import Part
 from eventflow.http.decoding import decoder
 from eventflow.http.disposition import suggested_name
 from eventflow.http.exchange import Unanswered, exchange
@@ -36,6 +36,7 @@ from eventflow.http.ranges import AlreadyWhole, Append, AskAgain, Refuse, judge
 from eventflow.http.wire import Wire
 from eventflow.http_failures import status_failure
 from eventflow.origin_events import ConnectionOpened, ConnectionTaken
+from eventflow.part import Part
 from eventflow.recorder import Span
 from eventflow.vocabulary import (
     AttemptAnswering,
@@ -47,13 +48,8 @@ from eventflow.vocabulary import (
     AttemptStarted,
 )
 
-REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _DISCARDED_BYTES_MAX = 64 << 10
 _PROGRESS_NS = 1_000_000_000
-
-
-class _EnoughError(Exception):
-    """The rest of a body that nobody wants is not worth reading."""
 
 
 class Attempt:
@@ -126,7 +122,7 @@ class Attempt:
         self._means.attempts.add(self)
         try:
             if self._errand.kept is not None:
-                await self._means.reactor.into_task()
+                await self.into_task()
                 await self._keeping.take_up(self._errand.kept)
             await self._exchange()
             return await self._judge_end()
@@ -217,24 +213,25 @@ class Attempt:
             return
         self._discarded += len(piece)
         if self._discarded > _DISCARDED_BYTES_MAX:
-            raise _EnoughError
+            raise EnoughError
 
     async def drain(self) -> None:
         """Make room for more of the body."""
         if self._body is not None:
-            if not self._body.is_quick:
-                await self._means.reactor.into_task()
             await self._body.drain()
             self.active_ns = self._clock()  # a slow disk is not the server's fault
 
     async def receive_rest(self, wire: Wire, size: int) -> None:
         """Take a large body straight from the wire."""
         if self._body is None:
-            raise _EnoughError
-        await self._means.reactor.into_task()
+            raise EnoughError
         await self._body.receive_rest(wire, size)
 
     # ------------------------------------------------------------------------------------------------ the body asks
+
+    async def into_task(self) -> None:
+        """Go on where everything can be waited for."""
+        await self._means.reactor.into_task()
 
     def open_part(self) -> Part:
         """A temporary file for a large body."""
@@ -260,7 +257,7 @@ class Attempt:
         while True:
             is_new = connection is None
             if connection is None or connection.dialled.tls_version is not None:
-                await self._means.reactor.into_task()
+                await self.into_task()
             if connection is None:
                 connection = await self._dial()
             self._connection = connection
@@ -268,7 +265,7 @@ class Attempt:
             keeps = False
             try:
                 keeps = await exchange(connection, request, self, self._shown)
-            except _EnoughError:
+            except EnoughError:
                 pass
             except Unanswered as problem:
                 if is_new or self.verdict is not None:
@@ -378,8 +375,6 @@ class Attempt:
         if self._is_whole:
             return self._arrived(None, self._keeping.part)
         assert self._body is not None
-        if not self._body.is_quick:
-            await self._means.reactor.into_task()
         whole = await self._body.finish()
         if self._rest is not None and self._body.received != self._rest:
             # Only chunks can do that: a Content-Length is compared with the range before.

@@ -2,10 +2,12 @@
 
 import msgspec
 
-from eventflow.folder import Part
 from eventflow.http.ranges import Partial, range_headers
 from eventflow.http.url import Destination
+from eventflow.part import Part
 from eventflow.vocabulary import PartKept
+
+REDIRECTS = frozenset((301, 302, 303, 307, 308))
 
 
 class Arrived(msgspec.Struct, frozen=True):
@@ -24,6 +26,10 @@ class Redirected(msgspec.Struct, frozen=True):
 
     status: int
     location: str
+
+
+class EnoughError(Exception):
+    """The rest of a body that nobody wants is not worth reading."""
 
 
 class Errand(msgspec.Struct, frozen=True):

@@ -20,11 +20,11 @@ from eventflow.director.line import Line
 from eventflow.director.means import Means
 from eventflow.errors import ChecksumMismatch, DeadlinePassed, HttpStatus, RequestError, ServerAbsent, StoreError
 from eventflow.event import Link, Payload
-from eventflow.folder import Part
 from eventflow.http.dialing import Origin
 from eventflow.http.redirects import Trail
 from eventflow.http.url import split_url
 from eventflow.http_failures import explain
+from eventflow.part import Part
 from eventflow.recorder import Span
 from eventflow.redaction import redact_url
 from eventflow.story import QueuedRequest

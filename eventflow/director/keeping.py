@@ -16,9 +16,9 @@ from eventflow.director.bodies import ArrivingBody
 from eventflow.director.means import Means
 from eventflow.errors import RequestError
 from eventflow.event import Payload
-from eventflow.folder import Part
 from eventflow.http.message import Head
 from eventflow.http.ranges import Partial, range_headers
+from eventflow.part import Part
 from eventflow.recorder import Span
 from eventflow.vocabulary import PartDropped, PartKept
 

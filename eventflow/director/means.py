@@ -8,7 +8,7 @@ from typing import Protocol
 
 import trio
 
-from eventflow.director.bodies import Lanes
+from eventflow.director.lanes import Lanes
 from eventflow.director.reactor import Reactor
 from eventflow.errors import StoreError
 from eventflow.http.decoding import DecodingLimits, accept_encoding

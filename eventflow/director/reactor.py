@@ -29,8 +29,7 @@ Driven = Coroutine[Any, Any, None]
 class Reactor:
     """Drives the coroutines of one trio run. Everything is called in that run's thread.
 
-    Args:
-        nursery: where those go that need a task.
+    It works from `run` on.
     """
 
     def __init__(self) -> None:
@@ -52,7 +51,7 @@ class Reactor:
             self._drive()
 
     async def run(self, nursery: trio.Nursery, *, task_status: trio.TaskStatus[None]) -> None:
-        """Drive, until cancelled.
+        """Drive, until cancelled; who needs a task gets one of the nursery's.
 
         Raises:
             Exception: what a coroutine raised.
@@ -132,7 +131,7 @@ class Reactor:
                 return
             if waited.fileno() < 0:
                 raise trio.ClosedResourceError("closed")
-        yield from trio.lowlevel.wait_readable(waited).__await__()
+        yield from trio.lowlevel.wait_readable(waited).__await__()  # noqa: ASYNC105  (it is awaited, by a generator)
 
     async def wait_writable(self, waited: socket.socket) -> None:
         """Until there is room to write; in a task, since it is seldom."""

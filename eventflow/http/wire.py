@@ -8,6 +8,7 @@ Invariants:
 """
 
 import errno
+import os
 import socket
 import ssl
 from typing import ClassVar, Protocol
@@ -71,7 +72,7 @@ class PlainWire:
     """
 
     __slots__ = ("_readiness", "_socket")
-    takes_all = True
+    takes_all: ClassVar[bool] = True
 
     def __init__(self, connected: socket.socket, readiness: Readiness | None = None) -> None:
         self._socket = connected
@@ -117,6 +118,23 @@ class PlainWire:
             except OSError as problem:
                 raise _closed(problem) from None
 
+    async def splice_into(self, pipe: int, size: int) -> int | None:
+        """Move at most `size` bytes into a pipe, without a way through this process (Linux).
+
+        Gives how many; 0 when the other side has ended; None when the pipe has no room.
+        """
+        is_readable = False
+        while True:
+            try:
+                return os.splice(self._socket.fileno(), pipe, size, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:
+                if is_readable:
+                    return None
+                await self._readiness.wait_readable(self._socket)
+                is_readable = True
+            except OSError as problem:
+                raise _closed(problem) from None
+
     def is_quiet(self) -> bool:
         """Look without waiting."""
         try:
@@ -138,7 +156,7 @@ class TlsWire:
     """A TLS connection over a trio stream."""
 
     __slots__ = ("_socket", "stream")
-    takes_all = False
+    takes_all: ClassVar[bool] = False
 
     def __init__(self, stream: "trio.SSLStream[trio.SocketStream]") -> None:
         self.stream = stream

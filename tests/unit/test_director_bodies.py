@@ -7,16 +7,18 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trio
 import trio.testing
 
-from eventflow.director.bodies import BUFFER_BYTES, SMALL_BYTES_MAX, ArrivingBody, Lanes, LargeBody
+from eventflow.director.bodies import SMALL_BYTES_MAX, ArrivingBody
+from eventflow.director.lanes import BUFFER_BYTES, Lanes, LargeBody
 from eventflow.errors import BadEncoding, BodyTooLarge, ExpandsTooMuch, ShortBody
-from eventflow.folder import Folder, Part
+from eventflow.folder import Folder
 from eventflow.http.decoding import DecodingLimits, decoder
+from eventflow.part import Part
 from tests.faulty_disk import FaultyDisk
 
 URL = "http://h/a"
@@ -25,6 +27,8 @@ BODY = Random(3).randbytes(1_500_000)
 
 class Given:
     """A wire that has these pieces; then the connection ends, breaks, or hangs."""
+
+    takes_all: ClassVar[bool] = False
 
     def __init__(self, *pieces: bytes, then: Exception | None = None, hangs: bool = False) -> None:
         self._pieces, self._then, self._hangs = list(pieces), then, hangs
@@ -68,6 +72,8 @@ class Owner:
     def open_part(self) -> Part:
         self.parts += 1
         return self.folder.begin("a", tag="run")
+
+    async def into_task(self) -> None: ...
 
     async def on_progress(self, body: ArrivingBody) -> None:
         self.looks += 1

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from eventflow.errors import UsageError
-from eventflow.folder import Folder, Part
+from eventflow.folder import Folder
 from eventflow.naming import PART_SUFFIX
+from eventflow.part import Part
 from eventflow.sources import SeededSources
 from tests.faulty_disk import FaultyDisk, open_below
 
