@@ -49,6 +49,13 @@ class FaultyDisk(FolderDisk):
         super().write_all(descriptor, data)
         self.unsafe_bytes.add(_inode(descriptor))
 
+    def splice_all(self, pipe: int, descriptor: int, size: int) -> None:
+        if "splice_all" in self.failing:
+            super().splice_all(pipe, descriptor, size // 2)
+        self._call("splice_all")
+        super().splice_all(pipe, descriptor, size)
+        self.unsafe_bytes.add(_inode(descriptor))
+
     def sync(self, descriptor: int) -> None:
         self._call("sync")
         super().sync(descriptor)
