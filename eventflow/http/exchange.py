@@ -1,8 +1,7 @@
 """One HTTP exchange over one connection: a request out, a response in.
 
 Invariants:
-    a connection is kept only after a response that ended where HTTP says, with nothing behind it: its last read took
-    all that was there;
+    a connection is kept only after a response that ended where HTTP says, with nothing behind it;
     `Unanswered` is raised only if not one byte of a response came, so a GET may be sent again over another connection.
 """
 
@@ -63,7 +62,7 @@ async def exchange(connection: Connection, request: bytes, body: Body, url: str)
     reader, wire = connection.reader, connection.wire
     reader.begin(body, url)
     connection.requests += 1
-    received = took_all = False
+    received = False
     try:
         await wire.send(request)
         body.on_sent()
@@ -78,7 +77,6 @@ async def exchange(connection: Connection, request: bytes, body: Body, url: str)
             body.on_bytes()
             reader.feed(data)
             if reader.is_complete:
-                took_all = wire.takes_all and len(data) < READ_BYTES
                 break
             if reader.head is None:
                 if is_first:
@@ -91,4 +89,4 @@ async def exchange(connection: Connection, request: bytes, body: Body, url: str)
     except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
         kind = ConnectionLost if received else Unanswered
         raise kind(url, f"the connection broke ({str(problem) or 'closed'})"[:200]) from None
-    return reader.keeps_alive and not reader.has_surplus and (took_all or wire.is_quiet())
+    return reader.keeps_alive and not reader.has_surplus

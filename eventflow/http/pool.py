@@ -20,7 +20,6 @@ from eventflow.sources import SystemSources
 IDLE_SECONDS_MAX = 15.0  # below what common servers keep: nginx 75 s, Apache 5 s, many load balancers 60 s
 KEPT_MAX = 1024
 _SESSIONS_MAX = 1024
-_JUST_NOW_NS = 1_000_000
 
 
 class Connection:
@@ -73,15 +72,13 @@ class Pool:
             if not stack:
                 del self._idle[origin]  # of a million origins nothing stays behind
             del self._by_age[connection]
-            # To look is a system call. What could be seen a moment after the last look would come too late as often.
-            idle_ns = self._clock() - connection.idle_since_ns
-            if idle_ns < _JUST_NOW_NS or (idle_ns < self._idle_ns and connection.wire.is_quiet()):
+            if self._clock() - connection.idle_since_ns < self._idle_ns and connection.wire.is_quiet():
                 return connection
             connection.close()
         return None
 
     def give(self, connection: Connection) -> None:
-        """Keep a connection whose exchange has ended as it should, with nothing left to read."""
+        """Keep a connection whose exchange has ended as it should."""
         connection.idle_since_ns = self._clock()
         stack = self._idle.get(connection.origin)
         if stack is None:

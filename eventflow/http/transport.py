@@ -226,8 +226,7 @@ class _Answer(httpx.AsyncByteStream):
             raise Unanswered(self._shown, "the server closed the connection without an answer")
         if reader.is_complete:
             self._is_complete = True
-            keeps = self.keeps and reader.keeps_alive and not reader.has_surplus
-            self._lease.end(keep=keeps and self._connection.wire.is_quiet())
+            self._lease.end(keep=self.keeps and reader.keeps_alive and not reader.has_surplus)
 
 
 def _foreign_need(request: httpx.Request) -> str | None:

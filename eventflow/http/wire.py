@@ -11,20 +11,14 @@ import errno
 import os
 import socket
 import ssl
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import trio
 from trio import lowlevel
 
 
 class Wire(Protocol):
-    """A connection's bytes. `trio.BrokenResourceError` and `ClosedResourceError` say that it broke; OSError never.
-
-    Attributes:
-        takes_all: whether a read that gives less than it was asked for has taken all that was there.
-    """
-
-    takes_all: ClassVar[bool]
+    """A connection's bytes. `trio.BrokenResourceError` and `ClosedResourceError` say that it broke; OSError never."""
 
     async def send(self, data: bytes) -> None:
         """Send all of it."""
@@ -72,7 +66,6 @@ class PlainWire:
     """
 
     __slots__ = ("_readiness", "_socket")
-    takes_all: ClassVar[bool] = True
 
     def __init__(self, connected: socket.socket, readiness: Readiness | None = None) -> None:
         self._socket = connected
@@ -156,7 +149,6 @@ class TlsWire:
     """A TLS connection over a trio stream."""
 
     __slots__ = ("_socket", "stream")
-    takes_all: ClassVar[bool] = False
 
     def __init__(self, stream: "trio.SSLStream[trio.SocketStream]") -> None:
         self.stream = stream

@@ -81,7 +81,10 @@ def test_no_name_that_says_nothing() -> None:
 
 @pytest.mark.parametrize("path", modules(*PACKAGES), ids=lambda path: str(path.relative_to(ROOT)))
 def test_init_modules_only_re_export(path: Path) -> None:
-    """An `__init__` holds a docstring, imports and `__all__`, and does nothing else; every module has a docstring."""
+    """An `__init__` holds a docstring, imports and `__all__`, and does nothing else; every module has a docstring.
+
+    An import may wait until its name is asked for (PEP 562), for what takes long to load and few need.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert ast.get_docstring(tree), f"{path.relative_to(ROOT)} has no docstring"
     if path.name == "__init__.py":
@@ -94,6 +97,17 @@ def _re_exports(node: ast.stmt) -> bool:
             return True
         case ast.Assign(targets=[ast.Name(id="__all__")], value=ast.List() | ast.Tuple()):
             return True
+        case ast.If(test=ast.Name(id="TYPE_CHECKING"), orelse=[]):
+            return all(isinstance(inner, ast.ImportFrom) for inner in node.body)
+        case ast.FunctionDef(name="__getattr__", body=[ast.Expr(), *branches, ast.Raise()]):
+            return all(map(_imports_late, branches))
+    return False
+
+
+def _imports_late(node: ast.stmt) -> bool:
+    match node:
+        case ast.If(body=[ast.ImportFrom(names=[ast.alias(name=imported)]), ast.Return(value=ast.Name(id=given))]):
+            return imported == given
     return False
 
 

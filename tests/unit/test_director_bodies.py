@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import trio
@@ -27,8 +27,6 @@ BODY = Random(3).randbytes(1_500_000)
 
 class Given:
     """A wire that has these pieces; then the connection ends, breaks, or hangs."""
-
-    takes_all: ClassVar[bool] = False
 
     def __init__(self, *pieces: bytes, then: Exception | None = None, hangs: bool = False) -> None:
         self._pieces, self._then, self._hangs = list(pieces), then, hangs
