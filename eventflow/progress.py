@@ -167,14 +167,13 @@ class Tally:
         self.processes_max, self._cpu_seconds = other.processes_max, dict(other._cpu_seconds)  # noqa: SLF001
 
     def _move(self, number: int, state: RequestState) -> None:
-        before = self._states[number]
+        before = _BY_NUMBER[self._states[number]]
         self._states[number] = state
-        counts = self.counts
+        self.counts[state] += 1
         if before:
-            counts[_BY_NUMBER[before]] -= 1
-            if before >= RequestState.COMPLETED:
-                self._leave(number, _BY_NUMBER[before])
-        counts[state] += 1
+            self.counts[before] -= 1
+            if before in _WITH_FACTS:
+                self._leave(number, before)
 
     def _leave(self, number: int, state: RequestState) -> None:
         if state is RequestState.COMPLETED:

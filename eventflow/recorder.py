@@ -38,6 +38,7 @@ BATCHES_WAITING_MAX = 4
 BATCH_SECONDS_MAX = 0.005
 _LOOKS_BEFORE_SLEEP = 20
 _NEWLINE = 0x0A
+_LINE_BREAK = bytearray(b"\n")  # what it joins is a bytearray as well, which the log adds its commit to
 
 
 class Span:
@@ -51,7 +52,6 @@ class Span:
     def __init__(self, recorder: "Recorder", stream: Stream, span_id: str, parent_span_id: str | None) -> None:
         self.recorder, self.stream = recorder, stream
         self.span_id, self.parent_span_id = span_id, parent_span_id
-        self._tokens: list[Token[Span]] | None = None
 
     def record(self, payload: Payload, *causes: Link) -> Link:
         """Record an event in this span. It links to the stream's event before it, and to `causes`.
@@ -70,13 +70,12 @@ class Span:
         return Handoff(stream.name, stream.trace_id, stream.version, stream.last, self.span_id, self.parent_span_id)
 
     def __enter__(self) -> Self:
-        if self._tokens is None:
-            self._tokens = []
+        if not hasattr(self, "_tokens"):  # few spans are ever entered
+            self._tokens: list[Token[Span]] = []
         self._tokens.append(_current.set(self))
         return self
 
     def __exit__(self, *_error: object) -> None:
-        assert self._tokens is not None
         _current.reset(self._tokens.pop())
 
 
@@ -101,13 +100,13 @@ def record(payload: Payload, *causes: Link) -> Link:
 
 
 class _Batch:
-    """Event lines on their way to the disk, in a buffer that is used again: new memory costs more than to fill it."""
+    """Event lines on their way to the disk. `size` is what they will have in bytes, line breaks included."""
 
-    __slots__ = ("count", "lines", "size")
+    __slots__ = ("lines", "size")
 
     def __init__(self) -> None:
-        self.lines = bytearray(BATCH_BYTES_MAX)
-        self.size = self.count = 0
+        self.lines: list[bytes] = []
+        self.size = 0
 
 
 class RecorderStatistics(msgspec.Struct, frozen=True):
@@ -158,8 +157,7 @@ class Recorder:
         self._encode = msgspec.json.Encoder().encode
         self._full: list[_Batch] = []
         self._filling = _Batch()
-        self._free: list[_Batch] = []
-        self._is_idle = False
+        self._is_idle = self._is_blocked = False  # blocked: full, closing or failed
         self._first_seq = self._next_seq = self._writer.seq + 1  # not 0 if the sources gave a name that was there
         self._durable_seq = self._writer.seq
         self._flush_seq = -1
@@ -194,9 +192,7 @@ class Recorder:
         event_id = self._event_id()
         link = Link(event_id, stream.trace_id, span.span_id)
         with self._lock:
-            if self._failure is not None or self._closing:
-                raise self._failure or LogClosed("the recorder is closed")
-            if len(self._full) >= BATCHES_WAITING_MAX:
+            if self._is_blocked:
                 self._wait_for_room()
             seq, version, last = self._next_seq, stream.version, stream.last
             line = self._encode(
@@ -219,18 +215,19 @@ class Recorder:
             if _NEWLINE in line:
                 raise TypeError(LINE_BREAK)
             batch = self._filling
-            if batch.size + len(line) >= BATCH_BYTES_MAX:
-                batch = self._begin_batch(len(line) + 1, payload.TYPE)
-            start, count = batch.size, batch.count
-            end = start + len(line)
-            batch.lines[start:end] = line
-            batch.lines[end] = _NEWLINE
+            size = batch.size + len(line) + 1
+            if size > BATCH_BYTES_MAX:
+                batch, size = self._begin_batch(len(line) + 1, payload.TYPE), len(line) + 1
             try:
-                batch.size, batch.count = end + 1, count + 1
-                stream.version, stream.last = version + 1, link
+                batch.lines.append(line)
+                batch.size = size
+                stream.version = version + 1
+                stream.last = link
                 self._next_seq = seq + 1
             except BaseException:  # KeyboardInterrupt: the event is in the log wholly or not at all
-                batch.size, batch.count = start, count
+                if batch.lines and batch.lines[-1] is line:
+                    batch.lines.pop()
+                batch.size = sum(map(len, batch.lines)) + len(batch.lines)
                 stream.version, stream.last = version, last
                 self._next_seq = seq
                 raise
@@ -268,7 +265,7 @@ class Recorder:
                 self.flush()
         finally:
             with self._lock:
-                self._closing = True
+                self._closing = self._is_blocked = True
                 self._work.notify()
             if self._thread is not threading.current_thread():
                 self._thread.join()
@@ -297,17 +294,19 @@ class Recorder:
         """Where the next `size` bytes go, which the batch has no room for: called with the lock held, never waits."""
         if size > LINE_BYTES_MAX:
             raise EventTooLarge(type_name, size, LINE_BYTES_MAX)
-        self._close_batch()
-        self._work.notify()
+        if self._filling.lines:
+            self._close_batch()
+            self._work.notify()
         return self._filling
 
     def _close_batch(self) -> None:
-        """What is filled goes to the writer thread; what comes next goes into a buffer that it has done with."""
+        """What is filled goes to the writer thread."""
         self._full.append(self._filling)
-        self._filling = self._free.pop() if self._free else _Batch()
+        self._filling = _Batch()
+        self._block_if_full()
 
     def _wait_for_room(self) -> None:
-        """Back-pressure: called with the lock held."""
+        """Back-pressure, or the end: called with the lock held."""
         self._work.notify()
         self._changed.wait_for(lambda: self._failure or self._closing or len(self._full) < BATCHES_WAITING_MAX)
         if self._failure is not None or self._closing:
@@ -316,12 +315,12 @@ class Recorder:
     def _write_batches(self) -> None:
         try:
             while batch := self._next_batch():
-                self._writer.append(batch.lines[: batch.size], batch.count)
+                count = len(batch.lines)
+                batch.lines.append(b"")  # for the last line break
+                self._writer.append(_LINE_BREAK.join(batch.lines), count)
                 with self._lock:
-                    self._durable_seq += batch.count
+                    self._durable_seq += count
                     self._batches += 1
-                    batch.size = batch.count = 0
-                    self._free.append(batch)
                     self._changed.notify_all()
         except StoreError as failure:
             self._fail(failure)
@@ -341,11 +340,15 @@ class Recorder:
                 self._is_idle = False
                 self._work.wait_for(self._is_urgent, self._batch_seconds_max)
             self._waiting_max = max(self._waiting_max, self._waiting())
-            if not self._full and self._filling.count:
+            if not self._full and self._filling.lines:
                 self._close_batch()
             batch = self._full.pop(0) if self._full else None
+            self._block_if_full()
             self._changed.notify_all()
             return batch
+
+    def _block_if_full(self) -> None:
+        self._is_blocked = self._closing or self._failure is not None or len(self._full) >= BATCHES_WAITING_MAX
 
     def _linger(self) -> bool:
         """Look for events a few times, as long apart as they may wait. Whether some came, and so have waited."""
@@ -359,20 +362,21 @@ class Recorder:
 
     def _waiting(self) -> int:
         """How many events wait."""
-        return self._filling.count + sum(batch.count for batch in self._full)
+        return len(self._filling.lines) + sum(len(batch.lines) for batch in self._full)
 
     def _is_urgent(self) -> bool:
         return bool(self._full) or self._flush_seq > self._durable_seq or self._closing
 
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
-            self._failure = failure
+            self._failure, self._is_blocked = failure, True
             self._full, self._filling = [], _Batch()
             self._changed.notify_all()
 
     def _after_fork_in_child(self) -> None:
         self._lock = threading.Lock()
         self._changed = self._work = threading.Condition(self._lock)
+        self._is_blocked = True
         self._failure = LogClosed("this process was forked from the one that opened it")
 
 

@@ -190,11 +190,8 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer: those are dropped (RFC 9110 §6.5.1 lets a client)."""
-        if self.head is not None:
-            return
-        headers = self._headers
-        if len(headers) <= self._headers_max:  # one too many is noticed at their end: what is malformed comes first
-            headers.append((name, value.rstrip(b" \t")))  # the blanks behind it are none of it (RFC 9112 §5)
+        if self.head is None:
+            self._headers.append((name, value.rstrip(b" \t")))  # the blanks behind it are none of it (RFC 9112 §5)
 
     def on_headers_complete(self) -> None:
         """Every header of a response, interim or final, is there."""
@@ -264,10 +261,9 @@ class ResponseReader:
             raise HeadTooLarge(self._url, f"more than {INTERIM_MAX} interim responses came before the final one")
 
     def _make_head(self, status: int) -> Head:
-        headers: dict[str, str] = {}
-        for name, value in self._headers:
-            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        headers = {str(name, "latin-1").lower(): str(value, "latin-1") for name, value in self._headers}
+        if len(headers) != len(self._headers):
+            headers = _joined(self._headers)
         if status > 599:
             raise self._bad(f"the status {status} is not one of HTTP")
         assert self._parser is not None
@@ -295,3 +291,12 @@ class ResponseReader:
 
     def _bad(self, what: str) -> RequestError:
         return BadResponse(self._url, f"not a valid HTTP response: {what}")
+
+
+def _joined(raw: list[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers of which some come more than once."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = str(name, "latin-1").lower(), str(value, "latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
