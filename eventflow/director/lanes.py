@@ -165,6 +165,8 @@ class LargeBody:
     async def put_from(self, pipe: Pipe, size: int) -> None:
         """The same for what stands in a pipe; it is digested once it is written. The pipe is not the caller's any more.
 
+        No `put` comes after it: what is in memory would be digested before this is written.
+
         Raises:
             OSError: see `put`.
         """
