@@ -85,7 +85,7 @@ def start(
     Raises:
         UsageError: nothing was done, because something asked for cannot be.
     """
-    find_stage(settings.stage)
+    find_stage(settings.stage).load()  # so that the run begins with its work, not with loading libraries
     items: Iterator[Request | BadLine] = from_file(source) if source else from_urls(urls)
     first = next(items, None)
     if first is None:

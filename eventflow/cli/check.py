@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
-from eventflow.cli.output import print_json, print_table, status_console
+from eventflow.cli.output import print_json, print_table
 from eventflow.log.layout import segment_paths
 from eventflow.log.runs import RunFolder, find_run, store_path
 from eventflow.log.verify import SegmentReport, verify_run
@@ -54,13 +53,11 @@ def doctor(
 
 
 def _verify(folder: RunFolder, *, quiet: bool) -> list[SegmentReport]:
+    from eventflow.cli.progress_bar import open_bytes_bar
+
     total = sum(path.stat().st_size for path in segment_paths(folder.log))
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TransferSpeedColumn())
-    with Progress(
-        *columns, console=status_console(), transient=True, disable=quiet or not sys.stderr.isatty()
-    ) as progress:
-        bar = progress.add_task(folder.run, total=total)
-        return list(verify_run(folder.log, folder.run, lambda size: progress.advance(bar, size)))
+    with open_bytes_bar(folder.run, total, shown=not quiet and sys.stderr.isatty()) as advance:
+        return list(verify_run(folder.log, folder.run, advance))
 
 
 def _describe(folder: RunFolder, reports: list[SegmentReport]) -> None:

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
-from eventflow.cli.output import print_json, status_console
+from eventflow.cli.output import print_json
 from eventflow.disk import Disk
 from eventflow.errors import LogBusy, LogWriteFailed, name_of
 from eventflow.log.layout import LOCK_NAME, segment_paths, writer_folders
@@ -69,13 +68,12 @@ def repair(name: RunArgument, store: StoreOption = None, json: JsonOption = Fals
 
 
 def _seal(run: RunFolder, *, keep: bool) -> list["SegmentSealed"]:
+    from eventflow.cli.progress_bar import open_bytes_bar
     from eventflow.log.seal import seal_run
 
     total = sum(path.stat().st_size for path in segment_paths(run.log) if path.suffix == ".ndjson")
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=status_console(), transient=True, disable=not sys.stderr.isatty()) as progress:
-        bar = progress.add_task(run.run, total=total)
-        return list(seal_run(run, keep=keep, progress=lambda size: progress.advance(bar, size)))
+    with open_bytes_bar(run.run, total, shown=sys.stderr.isatty()) as advance:
+        return list(seal_run(run, keep=keep, progress=advance))
 
 
 def _sizes(segments: list["SegmentSealed"]) -> str:

@@ -1,6 +1,5 @@
 """`eventflow origin`: a server to try settings on before they meet somebody else's."""
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -69,6 +68,8 @@ def origin(
     settings.check()
     if not host:  # to the operating system, an empty name is every address of the machine
         raise UsageError("--host is empty", "give an address, or 0.0.0.0 if you mean all of them")
+    import asyncio  # which takes a while to load, and no other command needs
+
     try:
         asyncio.run(_serve(settings, host, port, manifest))
     except KeyboardInterrupt:
@@ -76,6 +77,8 @@ def origin(
 
 
 async def _serve(settings: OriginSettings, host: str, port: int, manifest: Path | None) -> None:
+    import asyncio
+
     from eventflow.origin.server import allow_many_connections, serve
     from eventflow.origin.site import Site
 

@@ -9,13 +9,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
-
-from eventflow.cli.output import status_console
 from eventflow.log.runs import RunFolder
 from eventflow.progress import Tally
-from eventflow.quantities import format_count, format_size
 
 _REFRESH_SECONDS = 0.1
 _LINE_SECONDS = 5.0
@@ -41,22 +36,6 @@ def watch_nothing(_folder: RunFolder, _tally: Tally, _total: int | None) -> Iter
     yield
 
 
-class _Counts(ProgressColumn):
-    """Done, failed and the rate since the start."""
-
-    def __init__(self, tally: Tally) -> None:
-        super().__init__()
-        self._tally = tally
-
-    def render(self, task: Task) -> Text:
-        tally = self._tally
-        text = Text(f"{format_count(tally.completed)} done", style="green")
-        text.append(f"  {format_count(tally.failed)} failed", style="red" if tally.failed else "dim")
-        rate = (tally.completed + tally.failed) / task.elapsed if task.elapsed else 0.0
-        text.append(f"  {rate:,.0f}/s  {format_size(tally.bytes)}", style="dim")
-        return text
-
-
 class _View:
     """A thread that shows a tally until it is told to stop."""
 
@@ -74,17 +53,12 @@ class _View:
         self._thread.join()
 
     def _show_bar(self) -> None:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            _Counts(self._tally),
-            TimeRemainingColumn(compact=True),
-        )
-        with Progress(*columns, console=status_console(), auto_refresh=False) as progress:
-            bar = progress.add_task(self._label, total=self._total)
+        from eventflow.cli.progress_bar import open_bar  # rich's bars take a while to load
+
+        with open_bar(self._label, self._tally, self._total) as refresh:
             while not self._stopping.wait(_REFRESH_SECONDS):
-                progress.update(bar, completed=self._tally.ended, refresh=True)
-            progress.update(bar, completed=self._tally.ended, refresh=True)
+                refresh()
+            refresh()
 
     def _show_lines(self) -> None:
         begun = time.monotonic()

@@ -1,7 +1,7 @@
 """Many requests in one task: coroutines that are driven by hand as long as they wait for nothing but their sockets.
 
 Most requests of a run are small files over kept connections: sent, answered with one read, stored. A way through trio's
-scheduler and a registration with the kernel for each read would cost them as much as all the rest. So their coroutines
+scheduler and a registration with the kernel for each read would cost them a fifth of their time. So their coroutines
 run here: the kernel is told once of each connection, and asked once for all that have news. What else they may have to
 wait for, they wait for in a task of trio's: `into_task` moves a coroutine there as it is, between two of its lines.
 

@@ -46,3 +46,13 @@ def test_products_do_not_import_their_tests() -> None:
     """Faults enter through wrappers: nothing that is shipped imports tests, benchmarks or a test library."""
     testing = ("tests", "benchmarks", "pytest", "hypothesis", "unittest", "trio.testing")
     assert not importers(testing, "eventflow", "instrumentation", "stages", "analysis")
+
+
+def test_a_run_of_the_director_loads_only_what_it_needs() -> None:
+    """Its start is part of every small run: what takes long to load is loaded by who needs it."""
+    check = (
+        "import sys, eventflow.cli.main, stages.registry; stages.registry.find_stage('director').load();"
+        "print(*sorted({'httpx', 'duckdb', 'asyncio', 'rich.progress', 'prompt_toolkit', 'altair'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert found.stdout.strip() == ""
