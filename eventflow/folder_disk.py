@@ -48,9 +48,19 @@ class FolderDisk(Disk):
         os.fsync(folder)
 
     def splice_all(self, pipe: int, descriptor: int, size: int) -> None:
-        """Write what stands in a pipe, `size` bytes, without a way through this process (Linux)."""
+        """Write what stands in a pipe, `size` bytes: within the system (Linux), or if the disk cannot, through here."""
         while size:
-            size -= os.splice(pipe, descriptor, size)
+            try:
+                moved = os.splice(pipe, descriptor, size)
+            except OSError as problem:
+                if problem.errno not in (errno.EINVAL, errno.ENOSYS):
+                    raise
+                data = os.read(pipe, size)
+                self.write_all(descriptor, data)
+                moved = len(data)
+            if not moved:
+                raise OSError(errno.EIO, "the pipe holds less than was put into it")
+            size -= moved
 
     def create_unnamed(self, folder: int) -> int:
         """A descriptor to write a file with that has no name yet, on the disk of a folder (Linux)."""

@@ -11,6 +11,7 @@ Invariants:
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ class Interrupts:
         self.signal_name: str | None = None
         self._on_signal, self._may_interrupt = on_signal, may_interrupt
         self._count = 0
+        self._outside: FrameType | None = None  # what was going on when it was entered, which is not to be protected
         self._before: dict[int, signal.Handlers | Callable[[int, FrameType | None], object] | int | None] = {}
 
     def receive(self, number: int, frame: FrameType | None) -> None:
@@ -52,12 +54,20 @@ class Interrupts:
     def _raise_when_harmless(self, frame: FrameType | None) -> None:
         if not self._may_interrupt():  # what was going on may have ended meanwhile
             return
-        if not _is_protected(frame):
+        if not self._is_protected(frame):
             raise Interrupted
         signal.signal(signal.SIGALRM, lambda _number, frame: self._raise_when_harmless(frame))
         signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
+    def _is_protected(self, frame: FrameType | None) -> bool:
+        while frame is not None and frame is not self._outside:
+            if frame.f_code.co_filename in _PROTECTED_FILES:
+                return True
+            frame = frame.f_back
+        return False
+
     def __enter__(self) -> Self:
+        self._outside = sys._getframe(1)  # noqa: SLF001
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             self._before[number] = signal.getsignal(number)
         signal.signal(signal.SIGINT, self.receive)
@@ -66,13 +76,6 @@ class Interrupts:
 
     def __exit__(self, _kind: object, _error: BaseException | None, _trace: TracebackType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        self._outside = None
         for number, handler in self._before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-
-
-def _is_protected(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename in _PROTECTED_FILES:
-            return True
-        frame = frame.f_back
-    return False

@@ -301,8 +301,7 @@ class Recorder:
 
     def _close_batch(self) -> None:
         """What is filled goes to the writer thread."""
-        self._full.append(self._filling)
-        self._filling = _Batch()
+        self._full, self._filling = [*self._full, self._filling], _Batch()  # in one step: see `record`
         self._block_if_full()
 
     def _wait_for_room(self) -> None:

@@ -118,6 +118,7 @@ class Workplace:
     def __init__(self, settings: Settings, recorder: Recorder) -> None:
         self.settings, self.recorder = settings, recorder
         self.cancelled = threading.Event()
+        self.heeds_signals = False  # whether the stage hears of signals itself: then none raises anything
         self.signal_name: str | None = None
         self.folder = Folder.open(Path(settings.out))
         self.store = FileStore()

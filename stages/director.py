@@ -36,6 +36,9 @@ def run(work: Work) -> None:
 
 def direct(work: Work) -> None:
     """The director of one process."""
+    work.heeds_signals = True  # an exception in the middle of trio would end all of it
+    if work.cancelled.is_set():
+        raise Interrupted
     try:
         with _rarely_collecting():
             trio.run(_direct, work)
@@ -59,13 +62,14 @@ def _rarely_collecting() -> Iterator[None]:
 
 
 async def _direct(work: Work) -> None:
+    deadline = work.settings.deadline_s
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_cancel_on_signal, work, nursery.cancel_scope)
-        deadline = work.settings.deadline_s
-        with trio.move_on_after(math.inf if deadline is None else deadline) as scope:
-            await run_director(work, reads_inline=work.settings.source is not None)
-        if scope.cancelled_caught:
-            work.cancel("deadline")
+        with trio.CancelScope() as stopping:
+            nursery.start_soon(_cancel_on_signal, work, stopping)
+            with trio.move_on_after(math.inf if deadline is None else deadline) as scope:
+                await run_director(work, reads_inline=work.settings.source is not None)
+            if scope.cancelled_caught:
+                work.cancel("deadline")
         nursery.cancel_scope.cancel()
 
 
@@ -76,6 +80,8 @@ async def _cancel_on_signal(work: Work, scope: trio.CancelScope) -> None:
     """
     heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
     with trio.open_signal_receiver(*heeded) as signals:
+        if work.cancelled.is_set():  # by a signal that came before
+            scope.cancel()
         async for number in signals:
             if work.cancelled.is_set():
                 work.leave_now(number)

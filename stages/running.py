@@ -122,6 +122,7 @@ def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Sum
         settings = msgspec.convert(folder.info().settings, Settings)
     except msgspec.ValidationError as problem:
         raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
+    find_stage(settings.stage).load()
     items = again(settings, folder.path, source)
     Folder.open(Path(settings.out))
     resumption = Resumption(folder.log)
@@ -155,7 +156,7 @@ class _Sitting:
     def carry_out(self) -> Summary:
         """From the first event to the last. Signals that come after the stage has ended change nothing."""
         root = self._root()
-        interrupts = Interrupts(self._cancel, lambda: self._work is not None)
+        interrupts = Interrupts(self._cancel, lambda: self._work is not None and not self._work.heeds_signals)
         with interrupts, self._tally() as live:
             try:
                 self._work_through(root, live, interrupts)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import trio
 
-from eventflow.director.lanes import PIPE_BYTES, SPLICES, Lanes, LargeBody
+from eventflow.director.lanes import PIPE_BYTES, Lanes, LargeBody, Pipe
 from eventflow.errors import BodyTooLarge, ShortBody
 from eventflow.http.decoding import Decoder
 from eventflow.http.wire import PlainWire, Wire
@@ -112,16 +112,17 @@ class ArrivingBody:
         await self._owner.into_task()
         await self._spill()
         large = self.large or self._open()
-        while size:
-            if SPLICES and isinstance(wire, PlainWire):
-                count = await self._pass_on(large, wire, size)
-            else:
-                count = await self._fill(large, wire, size)
-            if not count:
-                raise ShortBody(self._url, "the connection closed before the whole body had arrived")
-            size -= count
-            await self._owner.on_progress(self)
-            await trio.lowlevel.checkpoint()
+        with self._lanes.pipe() if isinstance(wire, PlainWire) else contextlib.nullcontext() as pipe:
+            while size:
+                if pipe is not None and isinstance(wire, PlainWire):
+                    count = await self._pass_on(large, wire, pipe, size)
+                else:
+                    count = await self._fill(large, wire, size)
+                if not count:
+                    raise ShortBody(self._url, "the connection closed before the whole body had arrived")
+                size -= count
+                await self._owner.on_progress(self)
+                await trio.lowlevel.checkpoint()
 
     async def _fill(self, large: LargeBody, wire: Wire, size: int) -> int:
         """A buffer full, at most `size` bytes; 0 when the connection has ended. Even if it breaks, what came counts."""
@@ -138,23 +139,23 @@ class ArrivingBody:
         await large.put(view[:filled], buffer)
         return filled
 
-    async def _pass_on(self, large: LargeBody, wire: PlainWire, size: int) -> int:
+    async def _pass_on(self, large: LargeBody, wire: PlainWire, pipe: Pipe, size: int) -> int:
         """The same without a copy in this process: through a pipe into the file."""
-        pipe, filled = self._lanes.pipe(), 0
         try:
-            while filled < min(size, _PASSED_BYTES_MIN):
-                count = await wire.splice_into(pipe.writing, min(size, PIPE_BYTES) - filled)
+            while pipe.held < min(size, _PASSED_BYTES_MIN):
+                count = await wire.splice_into(pipe.writing, min(size, PIPE_BYTES) - pipe.held)
                 if count:
                     self._came(count)
-                    filled += count
-                elif count == 0 or filled:
+                    pipe.held += count
+                elif count == 0 or pipe.held:
                     break  # the connection has ended, or small pieces have filled the pipe
         except BaseException:
             with trio.CancelScope(shield=True), contextlib.suppress(OSError):
-                await large.put_from(pipe, filled)
+                await large.put_from(pipe)
             raise
-        await large.put_from(pipe, filled)
-        return filled
+        passed = pipe.held
+        await large.put_from(pipe)
+        return passed
 
     def _came(self, count: int) -> None:
         self.received += count

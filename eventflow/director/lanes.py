@@ -13,10 +13,11 @@ import contextlib
 import fcntl
 import os
 import queue
+import socket
 import threading
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 
 import msgspec
 import trio
@@ -25,8 +26,7 @@ from eventflow.part import Part
 from eventflow.sources import SystemSources
 
 BUFFER_BYTES = 256 << 10
-PIPE_BYTES = 1 << 20
-SPLICES = hasattr(os, "splice") and hasattr(fcntl, "F_SETPIPE_SZ")
+PIPE_BYTES = 256 << 10
 _PIECES_MAX = 4
 _QUICK_NS = 20_000_000
 
@@ -59,12 +59,22 @@ class _Lane:
 
 
 class Pipe:
-    """A pipe for `PIPE_BYTES`: what a socket gives goes into it, and from it into a file, and is never copied here."""
+    """A pipe for `PIPE_BYTES`: what a socket gives goes into it, and from it into a file, and is never copied here.
+
+    `held` is how many bytes are in it.
+
+    Raises:
+        OSError: there are too many descriptors, or the user's pipes have all the memory that they may have (64 MiB).
+    """
 
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe2(os.O_CLOEXEC)
-        with contextlib.suppress(OSError):  # a user's pipes may have so much memory and no more: then it is smaller
+        self.held = 0
+        try:
             fcntl.fcntl(self.writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Whatever is in it is lost."""
@@ -95,19 +105,44 @@ class Lanes:
         while self._free_pipes:
             self._free_pipes.pop().close()
 
-    def pipe(self) -> Pipe:
-        """An empty pipe."""
-        return self._free_pipes.pop() if self._free_pipes else Pipe()
+    def give_back(self, buffer: bytearray) -> None:
+        """Keep a few for the next body."""
+        if len(self._free) < 2 * _PIECES_MAX:
+            self._free.append(buffer)
 
-    def give_back(self, used: bytearray | Pipe) -> None:
-        """Keep a few for the next body. A pipe must be empty."""
-        if isinstance(used, bytearray):
-            if len(self._free) < 2 * _PIECES_MAX:
-                self._free.append(used)
-        elif len(self._free_pipes) < 2 * _PIECES_MAX:
-            self._free_pipes.append(used)
-        else:
-            used.close()
+    @contextlib.contextmanager
+    def pipe(self) -> Iterator[Pipe | None]:
+        """A pipe for one body; None if none can be had, and then buffers will do."""
+        pipe = None
+        if can_splice():
+            with contextlib.suppress(OSError):
+                pipe = self._free_pipes.pop() if self._free_pipes else Pipe()
+        try:
+            yield pipe
+        finally:
+            if pipe is not None and not pipe.held and len(self._free_pipes) < 2 * _PIECES_MAX:
+                self._free_pipes.append(pipe)
+            elif pipe is not None:
+                pipe.close()
+
+
+@cache
+def can_splice() -> bool:
+    """Whether this system moves bytes from a socket into a pipe: Linux does, not everything that looks like it."""
+    if not hasattr(os, "splice") or not hasattr(fcntl, "F_SETPIPE_SZ"):
+        return False
+    ours, theirs = socket.socketpair()
+    try:
+        pipe = Pipe()
+        theirs.send(b"x")
+        can = os.splice(ours.fileno(), pipe.writing, 1) == 1
+        pipe.close()
+    except OSError:
+        return False
+    finally:
+        ours.close()
+        theirs.close()
+    return can
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -120,10 +155,10 @@ class Checkpoint(msgspec.Struct, frozen=True):
 class _Piece:
     """Some bytes on their way. Each flag is set once, by one thread."""
 
-    __slots__ = ("is_digested", "is_written", "used")
+    __slots__ = ("buffer", "is_digested", "is_written")
 
-    def __init__(self, used: bytearray | Pipe | None, *, is_written: bool) -> None:
-        self.used, self.is_written, self.is_digested = used, is_written, False
+    def __init__(self, buffer: bytearray | None, *, is_written: bool) -> None:
+        self.buffer, self.is_written, self.is_digested = buffer, is_written, False
 
 
 class LargeBody:
@@ -162,31 +197,27 @@ class LargeBody:
         self._on_way.append(piece)
         self._lanes.digesting.call(partial(self._digest, piece, partial(self.part.absorb, data)))
 
-    async def put_from(self, pipe: Pipe, size: int) -> None:
-        """The same for what stands in a pipe; it is digested once it is written. The pipe is not the caller's any more.
-
-        No `put` comes after it: what is in memory would be digested before this is written.
+    async def put_from(self, pipe: Pipe) -> None:
+        """The same for what stands in a pipe, which is empty then, unless this fails. It is digested from the file.
 
         Raises:
             OSError: see `put`.
         """
-        write = partial(self.part.put_from, pipe.reading, size)
-        try:
-            await self._wait_for_room()
-            is_quick = self._is_quick
-            if is_quick:
-                self._write_quickly(write)
-                self._lanes.give_back(pipe)
-        except BaseException:
-            pipe.close()
-            raise
-        piece = _Piece(None if is_quick else pipe, is_written=is_quick)
-        digest = partial(self._digest, piece, partial(self.part.absorb_written, size, self._lanes.digested))
-        self._on_way.append(piece)
-        if is_quick:
-            self._lanes.digesting.call(digest)
+        await self._wait_for_room()
+        size = pipe.held
+        piece, write = _Piece(None, is_written=self._is_quick), partial(self.part.put_from, pipe.reading, size)
+        if self._is_quick:
+            self._write_quickly(write)
         else:
-            self._lanes.writing.call(partial(self._write, piece, write, digest))
+            self._lanes.writing.call(partial(self._write, piece, write))
+            with trio.CancelScope(shield=True):
+                await self._wait_until(lambda: piece.is_written)
+            if self._problem is not None:
+                raise self._problem
+        pipe.held = 0
+        self._on_way.append(piece)
+        absorb = partial(self.part.absorb_written, size, self._lanes.digested)
+        self._lanes.digesting.call(partial(self._digest, piece, absorb))
 
     async def settle(self) -> Checkpoint:
         """Wait until all of it is written and digested, cancelled or not.
@@ -195,14 +226,14 @@ class LargeBody:
             OSError: something could not be written.
         """
         with trio.CancelScope(shield=True):
-            await self._wait_until(0)
+            await self._wait_until(lambda: self._count() == 0)
         if self._problem is not None:
             raise self._problem
         self.checkpoint = Checkpoint(self.part.bytes, self.part.sha256())
         return self.checkpoint
 
     async def _wait_for_room(self) -> None:
-        await self._wait_until(_PIECES_MAX - 1)
+        await self._wait_until(lambda: self._count() < _PIECES_MAX)
         if self._problem is not None:
             raise self._problem
 
@@ -211,19 +242,12 @@ class LargeBody:
         write()
         self._is_quick = SystemSources.monotonic_ns() - begun < _QUICK_NS
 
-    def _write(self, piece: _Piece, write: Callable[[], None], digest: Callable[[], None] | None = None) -> None:
-        """In a lane. `digest`: what reads it again, so it comes after it."""
+    def _write(self, piece: _Piece, write: Callable[[], None]) -> None:
+        """In a lane."""
         try:
             write()
         except OSError as problem:
             self._problem = self._problem or problem  # the first one says what is wrong
-            if isinstance(piece.used, Pipe):  # there is something left in it
-                piece.used.close()
-                piece.used = None
-            piece.is_digested = piece.is_digested or digest is not None
-        else:
-            if digest is not None:
-                self._lanes.digesting.call(digest)
         piece.is_written = True
         self._tell()
 
@@ -245,12 +269,12 @@ class LargeBody:
     def _wake(self) -> None:
         self._moved.set()
 
-    async def _wait_until(self, count_max: int) -> None:
-        """Wait until at most so many pieces are on their way."""
-        while self._count() > count_max:
+    async def _wait_until(self, has_come: Callable[[], bool]) -> None:
+        """Wait for what the lanes do."""
+        while not has_come():
             self._moved = trio.Event()
             self._is_waiting = True
-            if self._count() > count_max:  # a piece may have arrived before the lanes could know of us
+            if not has_come():  # it may have come before the lanes could know of us
                 await self._moved.wait()
             self._is_waiting = False
 
@@ -258,6 +282,6 @@ class LargeBody:
         """How many pieces are on their way; the buffers of those that have arrived are used again."""
         pieces = self._on_way
         while pieces and pieces[0].is_digested and pieces[0].is_written:
-            if (used := pieces.popleft().used) is not None:
-                self._lanes.give_back(used)
+            if (buffer := pieces.popleft().buffer) is not None:
+                self._lanes.give_back(buffer)
         return len(pieces)

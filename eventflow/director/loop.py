@@ -1,7 +1,7 @@
 """The director's loop: reads the input as far as there is room, lets requests go, and watches over those in flight.
 
-One trio run, one nursery. A worker task takes the next request that may go, and ends when there is none, so there are
-as many tasks as requests in flight; what waits is in the lines (`eventflow.director.line`).
+One trio run, one nursery. Each request that may go is a coroutine, which the reactor (`eventflow.director.reactor`)
+drives, and which lets the next one go at its end; what waits is in the lines (`eventflow.director.line`).
 
 Invariants:
     at most `AHEAD_MAX` requests are read before their turn, so a list of any length needs the same memory;

@@ -65,8 +65,9 @@ class Means:
 
     async def room(self) -> None:
         """Wait while too many files are on their way to be durable."""
-        while self.landing.is_full:
+        if self.landing.is_full:
             await self.reactor.into_task()
+        while self.landing.is_full:
             await self._next_stored()
 
     async def all_stored(self) -> None:

@@ -7,6 +7,7 @@ wait for, they wait for in a task of trio's: `into_task` moves a coroutine there
 
 Invariants:
     a coroutine is here, or in a task of the nursery, and moves in one direction only;
+    after `_STEPS_MAX` steps the scheduler has its turn, so that requests which never wait stop nobody else;
     when `run` is cancelled every coroutine goes on in a task, where it is cancelled as any other: none is forgotten;
     where there is no epoll (not Linux) every coroutine is in a task from its beginning.
 """
@@ -22,6 +23,7 @@ from typing import Any
 import trio
 
 _NEWS_MAX = 256
+_STEPS_MAX = 1024
 _TASK = object()
 Driven = Coroutine[Any, Any, None]
 
@@ -40,6 +42,7 @@ class Reactor:
         self._is_driving = False
         self._has_ended = self._epoll is None
         self._nursery: trio.Nursery
+        self._idle: trio.CancelScope | None = None  # while `run` waits for news
 
     def start(self, coroutine: Driven) -> None:
         """Run a coroutine until it waits; at once, or right after the one that is running."""
@@ -62,7 +65,12 @@ class Reactor:
             return
         try:
             while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
+                if self._ready:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    with trio.CancelScope() as self._idle:
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._idle = None
                 self._take_news(self._epoll)
                 self._drive()
         finally:
@@ -87,7 +95,9 @@ class Reactor:
         ready, waiting = self._ready, self._waiting
         self._is_driving = True
         try:
-            while ready:
+            for _ in range(_STEPS_MAX):
+                if not ready:
+                    return
                 coroutine = ready.popleft()
                 try:
                     asked = coroutine.send(None)
@@ -96,7 +106,10 @@ class Reactor:
                 if asked is _TASK:
                     self._nursery.start_soon(_go_on, coroutine)
                 else:
+                    assert type(asked) is int, "it waits for something that is not its socket, and not in a task"
                     waiting[asked] = coroutine
+            if ready and self._idle is not None:
+                self._idle.cancel()
         finally:
             self._is_driving = False
 
@@ -136,6 +149,8 @@ class Reactor:
     async def wait_writable(self, waited: socket.socket) -> None:
         """Until there is room to write; in a task, since it is seldom."""
         await self.into_task()
+        if waited.fileno() < 0:  # closed before the task had its turn
+            raise trio.ClosedResourceError("closed")
         await trio.lowlevel.wait_writable(waited)
 
     def notify_closing(self, closing: socket.socket) -> None:
@@ -148,6 +163,7 @@ class Reactor:
 
 
 async def _go_on(coroutine: Driven) -> None:
+    """For the nursery, which takes none but functions like this."""
     await _rest_of(coroutine)
 
 

@@ -190,7 +190,8 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header, or one trailer: those are dropped (RFC 9110 §6.5.1 lets a client)."""
-        if self.head is None:
+        # One too many is noticed at their end: what is malformed comes first.
+        if self.head is None and len(self._headers) <= self._headers_max:
             self._headers.append((name, value.rstrip(b" \t")))  # the blanks behind it are none of it (RFC 9112 §5)
 
     def on_headers_complete(self) -> None:

@@ -22,6 +22,7 @@ from eventflow.naming import PART_SUFFIX
 from eventflow.origin.content import content
 from eventflow.origin.launch import Origin, start_origin
 from eventflow.origin.settings import OriginSettings
+from eventflow.story import Interrupted
 from eventflow.vocabulary import (
     AttemptBody,
     AttemptResponse,
@@ -34,6 +35,8 @@ from eventflow.vocabulary import (
     RunInterrupted,
     decode_payload,
 )
+from stages.director import direct
+from tests.directing import Sitting as Directed
 
 TIMEOUT = 60
 SOON = 5.0  # two seconds, on a machine that is not busy
@@ -367,3 +370,15 @@ def test_nobody_outlives_the_process_of_the_run(large: Origin, tmp_path: Path) -
     assert sitting.resume()["completed"] == LARGE.files
     check_gone_on(sitting, LARGE)
     sitting.check_whole(LARGE)
+
+
+def test_a_signal_that_came_before_the_director_began_is_heeded(tmp_path: Path) -> None:
+    """Nothing is started, and no exception is thrown into the middle of trio."""
+    sitting = Directed(tmp_path, ["http://127.0.0.1:9/a"])
+    sitting.work.cancel("SIGINT")
+    with pytest.raises(Interrupted):
+        direct(sitting.work)
+    assert sitting.work.heeds_signals
+    sitting.work.close()
+    sitting.recorder.close()
+    assert not sitting.events(AttemptStarted)

@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -17,16 +18,17 @@ import trio
 
 from eventflow.director import lanes as lanes_module
 from eventflow.director.bodies import ArrivingBody
-from eventflow.director.lanes import SPLICES, Lanes, LargeBody
+from eventflow.director.lanes import Lanes, LargeBody, can_splice
 from eventflow.errors import ShortBody
 from eventflow.folder import Folder
+from eventflow.folder_disk import FolderDisk
 from eventflow.http.wire import PlainWire
 from eventflow.part import Part
 from tests.faulty_disk import FaultyDisk
 
 BODY = Random(5).randbytes(3_000_000)
 
-pytestmark = pytest.mark.skipif(not SPLICES, reason="this system cannot splice: only Linux can")
+pytestmark = pytest.mark.skipif(not can_splice(), reason="this system cannot splice: only Linux can")
 
 
 class Bench:
@@ -266,22 +268,56 @@ def test_many_bodies_share_the_lanes_and_their_pipes(bench: Bench) -> None:
     trio.run(receive_all)
 
 
-def test_a_small_pipe_will_do(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the user's pipes have taken all the memory that they may."""
+@pytest.mark.parametrize("where", ["pipe2", "fcntl"])
+def test_without_a_pipe_buffers_will_do(bench: Bench, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there are too many descriptors, or a user's pipes have taken all the memory that they may."""
 
     def refuse(*_arguments: object) -> int:
-        raise PermissionError(errno.EPERM, "too much memory in pipes")
+        raise OSError(errno.EMFILE, "no more")
 
-    monkeypatch.setattr(fcntl, "fcntl", refuse)
+    monkeypatch.setattr(os if where == "pipe2" else fcntl, where, refuse)
 
     async def receive() -> None:
         bench.send(BODY)
         body = bench.body()
         await body.receive_rest(bench.wire, len(BODY))
         assert await body.finish() is None
+        assert bench.disk.count("splice_all") == 0
         check(body, BODY)
 
     trio.run(receive)
+
+
+def test_a_disk_that_cannot_splice_is_written_all_the_same(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some file systems refuse it."""
+    splice = os.splice
+
+    def refuse(source: int, target: int, size: int, **options: int) -> int:
+        if stat.S_ISREG(os.fstat(target).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        return splice(source, target, size, **options)
+
+    monkeypatch.setattr(os, "splice", refuse)
+
+    async def receive() -> None:
+        bench.send(BODY)
+        body = bench.body()
+        await body.receive_rest(bench.wire, len(BODY))
+        assert await body.finish() is None
+        assert bench.disk.count("write_all") > 0
+        check(body, BODY)
+
+    trio.run(receive)
+
+
+def test_a_pipe_that_lost_bytes_is_an_error(tmp_path: Path) -> None:
+    """No loop without an end."""
+    reading, writing = os.pipe()
+    os.write(writing, b"abc")
+    os.close(writing)
+    with (tmp_path / "file").open("wb") as file, pytest.raises(OSError, match="less than was put"):
+        FolderDisk().splice_all(reading, file.fileno(), 4)
+    os.close(reading)
 
 
 def test_a_file_that_got_shorter_is_an_error(bench: Bench) -> None:

@@ -94,8 +94,8 @@ def test_it_goes_on_in_a_task_when_it_asks_for_one(pair: Pair) -> None:
 
 
 def test_those_that_are_started_by_one_that_runs_come_after_it() -> None:
-    """However many they are: nothing is nested."""
-    order = list[int]()
+    """However many they are: nothing is nested, and the scheduler has its turn between them."""
+    order, turns = list[int](), list[int]()
 
     async def check(reactor: Reactor) -> None:
         async def one(number: int) -> None:
@@ -104,7 +104,11 @@ def test_those_that_are_started_by_one_that_runs_come_after_it() -> None:
             order.append(number)
 
         reactor.start(one(0))
+        while len(order) <= 5_000:
+            turns.append(len(order))
+            await trio.lowlevel.checkpoint()
         assert order == list(range(5_001))
+        assert len(turns) >= 4
 
     in_reactor(check)
 
@@ -268,3 +272,39 @@ def test_a_full_socket_is_waited_for_in_a_task(pair: Pair) -> None:
         await sent.wait()
 
     in_reactor(check)
+
+
+def test_a_full_socket_that_is_closed_is_no_error_of_ours(pair: Pair) -> None:
+    """Also if it is closed before the task that waits for it has its turn."""
+    ours, _ = pair
+    seen = list[str]()
+
+    async def check(reactor: Reactor) -> None:
+        wire = PlainWire(ours, reactor)
+
+        async def send() -> None:
+            try:
+                await wire.send(bytes(5_000_000))
+            except trio.ClosedResourceError:
+                seen.append("closed")
+
+        reactor.start(send())
+        wire.close()
+        await trio.sleep(0.05)
+        assert seen == ["closed"]
+
+    in_reactor(check)
+
+
+def test_what_it_cannot_wait_for_is_named() -> None:
+    """A call of trio's in a coroutine that did not ask for a task would never come back."""
+
+    async def check(reactor: Reactor) -> None:
+        async def forget_to_ask() -> None:
+            await trio.lowlevel.wait_task_rescheduled(lambda _: trio.lowlevel.Abort.SUCCEEDED)
+
+        reactor.start(forget_to_ask())
+
+    with pytest.raises(ExceptionGroup) as caught:
+        in_reactor(check)
+    assert caught.group_contains(AssertionError, match="not in a task")

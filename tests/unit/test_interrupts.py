@@ -34,3 +34,25 @@ def test_elsewhere_it_raises_at_once() -> None:
     with Interrupts(lambda: heard.append("signal"), lambda: True), pytest.raises(Interrupted):
         signal.raise_signal(signal.SIGTERM)
     assert heard == ["signal"]
+
+
+WHOLE = """
+import signal
+from eventflow.interrupts import Interrupts
+from eventflow.story import Interrupted
+
+said = "nothing"
+try:
+    with Interrupts(lambda: None, lambda: True):
+        signal.raise_signal(signal.SIGINT)
+except Interrupted:
+    said = "interrupted"
+"""
+
+
+def test_what_is_imported_as_a_whole_can_be_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that a module begins while it is imported: what encloses the run is not protected."""
+    (tmp_path / "whole_module.py").write_text(WHOLE)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.import_module("whole_module").said == "interrupted"
+    del sys.modules["whole_module"]
