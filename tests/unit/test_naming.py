@@ -6,9 +6,11 @@ from pathlib import Path
 from unicodedata import category
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventflow.errors import InvalidRequest
-from eventflow.naming import PART_SUFFIX, Names, name_from_url, name_problem, safe_name
+from eventflow.naming import PART_SUFFIX, Names, _Keys, name_from_url, name_problem, safe_name
 
 URL = "https://me:s3cret@example.org/a.txt"
 
@@ -228,3 +230,15 @@ def test_every_name_can_be_made(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(tmp_path / name, os.O_CREAT | os.O_EXCL))
     assert len(set(taken)) == len(wanted)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), max_size=60))
+def test_numbers_that_agree_in_part_are_told_apart(parts: list[tuple[int, int, int]]) -> None:
+    """The set that names are remembered in is a set, also where shard, middle or rest of two numbers are the same."""
+    keys, seen = _Keys(), set[int]()
+    for shard, middle, rest in parts:
+        key = rest << 42 | middle << 10 | shard
+        assert (key in keys) == (key in seen)
+        assert keys.add(key) == (key not in seen)
+        seen.add(key)
+        assert all(one in keys for one in seen)
