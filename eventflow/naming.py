@@ -108,7 +108,7 @@ def name_problem(name: str) -> str | None:
 class Names:
     """Gives each request of one input its own file. Ask in the order of the input, from one thread at a time.
 
-    Memory: 6 bytes for each file and each folder, for 58 bits of BLAKE2b. Should two of a million names have the same 58
+    Memory: 6 bytes for each file and each folder, 58 bits of BLAKE2b. Should two of a million names have the same 58
     (in 1 of half a million such lists), one of them only gets a suffix that it did not need.
 
     Args:
