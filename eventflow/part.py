@@ -14,6 +14,7 @@ import errno
 import hashlib
 import os
 import threading
+from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -75,21 +76,18 @@ class Part:
 
     def put(self, chunk: bytes | memoryview) -> None:
         """`write` without the digest, which `absorb` takes, in another thread if need be, in the same order."""
-        with self._lock:
-            if self._state is not _State.OPEN:
-                raise OSError(errno.EBADF, "the temporary file is not open any more")
-            self._state = _State.BROKEN
-            self._disk.write_all(self._descriptor, chunk)
-            self.bytes += len(chunk)
-            self._state = _State.OPEN
+        self._append(lambda: self._disk.write_all(self._descriptor, chunk), len(chunk))
 
     def put_from(self, pipe: int, size: int) -> None:
         """`put` for what stands in a pipe; `absorb_written` takes it into the digest."""
+        self._append(lambda: self._disk.splice_all(pipe, self._descriptor, size), size)
+
+    def _append(self, write: Callable[[], None], size: int) -> None:
         with self._lock:
             if self._state is not _State.OPEN:
                 raise OSError(errno.EBADF, "the temporary file is not open any more")
             self._state = _State.BROKEN
-            self._disk.splice_all(pipe, self._descriptor, size)
+            write()
             self.bytes += size
             self._state = _State.OPEN
 
