@@ -16,9 +16,9 @@ from typing import Self
 import msgspec
 
 from eventflow.event import Link, Payload
+from eventflow.measuring_events import ProcessSampled
 from eventflow.progress import Failure, RequestState, Tally
 from eventflow.recorder import Recorder, Span
-from eventflow.vocabulary import ProcessSampled
 
 _PERIOD_SECONDS = 0.1
 

@@ -16,13 +16,8 @@ import msgspec
 
 from eventflow.event import Payload, StoredEvent
 from eventflow.log.format import decode_event, type_is
-from eventflow.vocabulary import (
-    MemoryKind,
-    ProcessSampled,
-    RequestCompleted,
-    RequestFailed,
-    decode_payload,
-)
+from eventflow.measuring_events import MemoryKind, ProcessSampled
+from eventflow.vocabulary import RequestCompleted, RequestFailed, decode_payload
 
 REQUEST_PREFIX = "request-"
 FAILURES_KEPT_MAX = 20
@@ -156,8 +151,8 @@ class Tally:
 
     def note_sample(self, writer: str, sample: ProcessSampled) -> None:
         """The same for a sample of the processes."""
-        if sample.memory_bytes > self.peak_memory_bytes:
-            self.peak_memory_bytes, self.memory_kind = sample.memory_bytes, sample.memory_kind
+        if sample.highest_bytes > self.peak_memory_bytes:
+            self.peak_memory_bytes, self.memory_kind = sample.highest_bytes, sample.memory_kind
         self.processes_max = max(self.processes_max, len(sample.processes))
         self._cpu_seconds[writer] = max(self._cpu_seconds.get(writer, 0.0), sample.cpu_seconds)
 

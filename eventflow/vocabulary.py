@@ -1,8 +1,8 @@
 """The vocabulary: every type of event, what it says and when it is emitted.
 
-This file and `eventflow.origin_events`, which it takes in, are the only ones that know the names. A projection matches
-on these classes; a stage builds them. Sizes are in
-bytes and durations in seconds of the monotonic clock, always.
+This file with `eventflow.origin_events` and `eventflow.measuring_events`, which it takes in, are the only ones that
+know the names. A projection matches on these classes; a stage builds them. Sizes are in bytes and durations in seconds
+of the monotonic clock, always.
 
 Invariants:
     a type, once released, keeps its name and meaning; fields are only added, with a default;
@@ -13,11 +13,9 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from eventflow import origin_events
+from eventflow import measuring_events, origin_events
 from eventflow.errors import MalformedPayload
 from eventflow.event import Payload, StoredEvent
-
-MemoryKind = Literal["pss", "rss"]
 
 
 class RunStarted(Payload, frozen=True, kw_only=True):
@@ -286,34 +284,6 @@ class ProcessStarted(Payload, frozen=True, kw_only=True):
     program: str = "python"
 
 
-class ProcessReading(msgspec.Struct, frozen=True):
-    """One process at one instant.
-
-    `cpu_seconds` is user and system time since it started, its reaped children included.
-    """
-
-    pid: int
-    memory_bytes: int
-    cpu_seconds: float
-    threads: int
-
-
-class ProcessSampled(Payload, frozen=True, kw_only=True):
-    """Memory and CPU of all processes of the run at one instant.
-
-    `memory_bytes` is the sum of PSS (each shared page counted once), or of RSS where PSS cannot be read: `memory_kind`
-    says. `cpu_seconds` is everything used since the run started, ended processes included. `sampling_seconds` is the
-    CPU time that the reading took.
-    """
-
-    TYPE: ClassVar[str] = "process.sampled"
-    memory_bytes: int
-    memory_kind: MemoryKind
-    cpu_seconds: float
-    processes: tuple[ProcessReading, ...]
-    sampling_seconds: float
-
-
 class ProcessExited(Payload, frozen=True, kw_only=True):
     """A process of the run ended. `exit_code` as in the subprocess module: negative is the signal that killed it."""
 
@@ -369,4 +339,4 @@ def decode_payload(event: StoredEvent) -> Payload:
 
 
 _KNOWN = payload_types()
-assert origin_events.LimitChanged.TYPE in _KNOWN
+assert {origin_events.LimitChanged.TYPE, measuring_events.MetricMeasured.TYPE} <= _KNOWN.keys()

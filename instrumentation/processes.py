@@ -32,7 +32,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from eventflow.vocabulary import MemoryKind, ProcessReading
+from eventflow.measuring_events import MemoryKind, ProcessReading
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")

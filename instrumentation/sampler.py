@@ -24,7 +24,7 @@ from typing import Self
 
 import msgspec
 
-from eventflow.vocabulary import MemoryKind, ProcessSampled
+from eventflow.measuring_events import MemoryKind, ProcessSampled
 from instrumentation.processes import Reading, read_tree
 
 PERIOD_MIN_S = 0.02

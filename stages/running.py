@@ -65,6 +65,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
     processes_max: int
     energy_joules: float | None
+    energy_kind: str | None
     events: int
     events_lost: int
     failures: tuple[Failure, ...] = ()
@@ -78,6 +79,7 @@ def start(
     urls: Iterable[str] = (),
     source: str | None = None,
     command: tuple[str, ...] = (),
+    labels: dict[str, str] | None = None,
     watch: Watch,
 ) -> Summary:
     """Begin a run and carry it out. The input is `source` (a path, `-` for standard input) or `urls`.
@@ -102,7 +104,12 @@ def start(
         total = count_requests(source)
     facts = msgspec.to_builtins(machine(store))
     folder = create_run(
-        store, stage=settings.stage, command=command, settings=msgspec.to_builtins(settings), machine=facts
+        store,
+        stage=settings.stage,
+        command=command,
+        settings=msgspec.to_builtins(settings),
+        machine=facts,
+        labels=labels,
     )
     if settings.source is None:
         items = copied(items, folder.path)
@@ -259,6 +266,7 @@ class _Sitting:
             cpu_seconds=tally.cpu_seconds,
             processes_max=tally.processes_max,
             energy_joules=None,
+            energy_kind=None,
             events=tally.events,
             events_lost=tally.events_lost,
             failures=tuple(failure for _, failure in sorted(tally.failures.items()))[:FAILURES_KEPT_MAX],

@@ -21,6 +21,7 @@ import msgspec
 from eventflow import errors
 from eventflow.event import Link, Payload
 from eventflow.log.runs import RunFolder, create_run
+from eventflow.measuring_events import MetricMeasured, ProcessMeasured, ProcessReading, ProcessSampled
 from eventflow.recorder import Recorder, Span
 from eventflow.resume import Resumption
 from eventflow.sources import SeededSources
@@ -32,8 +33,6 @@ from eventflow.vocabulary import (
     AttemptStarted,
     FileStored,
     FileVerified,
-    ProcessReading,
-    ProcessSampled,
     ProcessStarted,
     RequestCancelled,
     RequestCompleted,
@@ -109,6 +108,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     stop_seconds: float | None = None
     killed: bool = False
     start_ns: int = START_NS
+    labels: dict[str, str] = {}
     urls: Callable[[int], str] = "https://files.example.org/set/{}.bin".format
 
 
@@ -242,7 +242,9 @@ class Sitting:
         memory = int((profile.base_mib + warm * profile.worker_mib * busy) * noise * MIB)
         cpu_seconds = self._now * min(1.9, 0.35 * profile.processes)
         readings = tuple(
-            ProcessReading(4000 + place, memory // profile.processes, cpu_seconds / profile.processes, 2)
+            ProcessReading(
+                4000 + place, memory // profile.processes, cpu_seconds / profile.processes, 2, 60 * MIB, 9 + busy
+            )
             for place in range(profile.processes)
         )
         return ProcessSampled(
@@ -254,12 +256,43 @@ class Sitting:
             story.record(RequestCancelled(seconds=self._now - begun))
             self._count(cancelled=1)
         root.record(self._sample())
+        self._measure(root)
         counts = msgspec.structs.asdict(self._counts) | {"seconds": self._now}
         if is_stopped:
             root.record(RunInterrupted(signal="SIGINT", **counts))
         else:
             stage.record(StageCompleted(stage=self._plan.stage, seconds=self._now))
             root.record(RunCompleted(**counts))
+
+    def _measure(self, root: Span) -> None:
+        """What the run used in all, and a metric of it."""
+        cpu_seconds = self._now * min(1.9, 0.35 * self._profile.processes)
+        root.record(
+            ProcessMeasured(
+                seconds=self._now,
+                user_seconds=cpu_seconds * 0.75,
+                system_seconds=cpu_seconds * 0.25,
+                voluntary_switches=20 * self._counts.requests,
+                involuntary_switches=self._counts.requests,
+                major_faults=0,
+                disk_read_bytes=0,
+                disk_written_bytes=self._counts.bytes,
+                network_received_bytes=self._counts.bytes,
+                network_sent_bytes=200 * self._counts.requests,
+                samples=int(self._now / SAMPLE_SECONDS),
+                sampling_seconds=0.008 * self._now,
+                energy_class="server",
+                energy_idle_share=0.4,
+                energy_server_joules=1.5 * self._now + 2.8 * cpu_seconds,
+                energy_desktop_joules=4 * self._now + 5 * cpu_seconds,
+            )
+        )
+        done = float(self._counts.completed)
+        root.record(
+            MetricMeasured(
+                name="pages.made", kind="counter", unit="{page}", sum=done, min=1, max=1, last=1, count=int(done)
+            )
+        )
 
     def _go_to(self, seconds: float) -> None:
         self._now = max(self._now, seconds)
@@ -276,6 +309,7 @@ def write_run(store: Path, stage: str = "serial", **plan: object) -> RunFolder:
         command=("eventflow", "run", stage, "--input", "urls.txt", "--out", "files"),
         settings={"stage": stage, "workers": PROFILES[stage].workers, "timeout_s": 30.0},
         machine={"system": "Linux", "python": "3.11.9", "cpus": 2, "memory_bytes": 8 << 30},
+        labels=made.labels,
         sources=sources,
     )
     Sitting(folder, made).play()

@@ -4,6 +4,7 @@ import os
 import shlex
 import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -37,6 +38,7 @@ _DIRECTED_OPTIONS = (
     "robots",
 )
 _CONCURRENCY_MAX = 1024
+LABEL_CHARACTERS_MAX = 200
 _EXIT = {"failed": 3, "interrupted": 130}
 
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
@@ -93,6 +95,10 @@ ExecOption = Annotated[
     ),
 ]
 TimeoutOption = Annotated[str, typer.Option(help="How long to wait for a connection or for the next bytes.")]
+LabelOption = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="What you call this run by, for queries. May be repeated."),
+]
 UserAgentOption = Annotated[str | None, typer.Option(metavar="TEXT", help="Who you are, to the server.")]
 
 
@@ -114,6 +120,7 @@ def run(
     request_deadline: RequestDeadlineOption = None,
     decode: DecodeOption = False,
     robots: RobotsOption = False,
+    label: LabelOption = None,
     store: StoreOption = None,
     live: LiveOption = False,
     json: JsonOption = False,
@@ -163,6 +170,7 @@ def run(
         urls=urls or (),
         source=source,
         command=redact_command(("eventflow", *sys.argv[1:])),
+        labels=_labels(label or ()),
         watch=watch,
     )
     finish(summary, json=json, quiet=quiet)
@@ -254,6 +262,24 @@ def _concurrency(text: str) -> int | None:
             f"--concurrency {name_of(text)} is no number of requests", f"give 1 to {_CONCURRENCY_MAX}, or auto"
         )
     return int(text)
+
+
+def _labels(given: Iterable[str]) -> dict[str, str]:
+    """Labels by key; the last one of a key counts.
+
+    >>> _labels(["sweep=a", "size=10"])
+    {'sweep': 'a', 'size': '10'}
+    """
+    labels = {}
+    for text in given:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip() and text.isprintable() and len(text) <= LABEL_CHARACTERS_MAX):
+            raise UsageError(
+                f"{name_of(text)} is no label",
+                f"give KEY=VALUE, one line, {LABEL_CHARACTERS_MAX} characters at most",
+            )
+        labels[key.strip()] = value.strip()
+    return labels
 
 
 def _user_agent(text: str) -> str:

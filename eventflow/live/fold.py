@@ -32,6 +32,7 @@ from eventflow.live.origins import Origins
 from eventflow.live.series import Amounts, Course
 from eventflow.live.snapshot import State, Where
 from eventflow.log.format import TYPE_OFFSET
+from eventflow.measuring_events import ProcessSampled
 from eventflow.origin_events import BreakerClosed, BreakerOpened, LimitChanged
 from eventflow.vocabulary import (
     AttemptFailed,
@@ -39,7 +40,6 @@ from eventflow.vocabulary import (
     AttemptRedirected,
     AttemptSent,
     ProcessExited,
-    ProcessSampled,
     ProcessStarted,
     RecorderDropped,
     RequestDelayed,

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from eventflow.live.series import Level
 from eventflow.live.snapshot import ProcessLine
-from eventflow.vocabulary import MemoryKind, ProcessReading, ProcessSampled
+from eventflow.measuring_events import MemoryKind, ProcessReading, ProcessSampled
 
 _CPU_SECONDS = 2.0
 
@@ -41,7 +41,7 @@ class Machine:
     def sampled(self, when_ns: int, sample: ProcessSampled) -> None:
         """All processes at one instant. CPU is taken over the last two to four seconds."""
         self.memory_bytes, self.memory_kind = sample.memory_bytes, sample.memory_kind
-        self.peak_memory_bytes = max(self.peak_memory_bytes, sample.memory_bytes)
+        self.peak_memory_bytes = max(self.peak_memory_bytes, sample.highest_bytes)
         self.memory.note(when_ns, sample.memory_bytes)
         self._cpu_seconds, self._processes, self._sampled_ns = sample.cpu_seconds, sample.processes, when_ns
         if not self._marks or when_ns - self._marks[-1][0] >= _CPU_SECONDS * 1e9:

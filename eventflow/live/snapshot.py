@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from eventflow.vocabulary import MemoryKind
+from eventflow.measuring_events import MemoryKind
 
 State = Literal["starting", "running", "completed", "interrupted", "failed", "killed", "damaged"]
 Order = Literal["age", "stuck", "slow"]

@@ -53,12 +53,13 @@ def load(connection: "duckdb.DuckDBPyConnection", folders: Sequence[RunFolder]) 
         StoreError: a `run.json` cannot be read, or the log is damaged.
     """
     connection.execute("CREATE SCHEMA log; CREATE SCHEMA made")
-    connection.execute("CREATE TABLE log.stages (run VARCHAR, stage VARCHAR)")
+    connection.execute("CREATE TABLE log.stages (run VARCHAR, stage VARCHAR, labels MAP(VARCHAR, VARCHAR))")
     connection.execute("CREATE TABLE log.copied (line VARCHAR)")
     whole, sealed, over, settled = list[str](), list[str](), list[str](), list[RunFolder]()
     with connection.appender("log.stages") as stages, connection.appender("log.copied") as copied:
         for folder in folders:
-            stages.append_row(folder.run, folder.info().stage)
+            info = folder.info()
+            stages.append_row(folder.run, info.stage, info.labels)
             found = _sort_segments(folder)
             whole += found.whole
             if is_settled(folder):

@@ -27,7 +27,10 @@ _NAME_TRIES = 20
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What ran, as `run.json` keeps it. `command` and `settings` are redacted; `created` is ISO 8601 in UTC."""
+    """What ran, as `run.json` keeps it. `command` and `settings` are redacted; `created` is ISO 8601 in UTC.
+
+    `labels` are what its owner calls it by, for queries: a sweep marks its runs so.
+    """
 
     format: int = FORMAT
     run: str
@@ -36,6 +39,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     command: tuple[str, ...] = ()
     settings: dict[str, Any] = {}
     machine: dict[str, Any] = {}
+    labels: dict[str, str] = {}
 
 
 class RunFolder:
@@ -79,6 +83,7 @@ def create_run(
     command: tuple[str, ...] = (),
     settings: dict[str, Any] | None = None,
     machine: dict[str, Any] | None = None,
+    labels: dict[str, str] | None = None,
     sources: Sources | None = None,
     disk: Disk | None = None,
 ) -> RunFolder:
@@ -102,6 +107,7 @@ def create_run(
         command=command,
         settings=settings or {},
         machine=machine or {},
+        labels=labels or {},
     )
     try:
         disk.replace_file(folder.path / "run.json", msgspec.json.format(msgspec.json.encode(info), indent=2) + b"\n")

@@ -19,7 +19,19 @@ from eventflow.log.format import FORMAT
 from eventflow.log.layout import list_segments, writer_folders
 from eventflow.log.runs import RunFolder
 
-SETTLED_VIEWS = ("requests", "attempts", "origins", "operations", "samples", "sittings", "runs")
+SETTLED_VIEWS = (
+    "requests",
+    "attempts",
+    "origins",
+    "operations",
+    "samples",
+    "processes",
+    "usage",
+    "latencies",
+    "metrics",
+    "sittings",
+    "runs",
+)
 _NAME = "settled.json"
 
 

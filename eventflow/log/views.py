@@ -6,26 +6,10 @@ Invariants:
     the views and columns named here are those of a connection, in the same order and of the same types.
 """
 
-import msgspec
+from eventflow.log.measured_views import LATENCIES, METRICS, PROCESSES, SAMPLES, USAGE
+from eventflow.log.view import TEXTS, TIME, Column, View
 
-_TIME = "TIMESTAMP WITH TIME ZONE"
-
-
-class Column(msgspec.Struct, frozen=True):
-    """A column of a view: its name, its DuckDB type and what it holds. It is NULL only where that says so."""
-
-    name: str
-    type: str
-    description: str
-
-
-class View(msgspec.Struct, frozen=True):
-    """A view: its name, what a row is, and its columns in order."""
-
-    name: str
-    description: str
-    columns: tuple[Column, ...]
-
+__all__ = ["VIEWS", "Column", "View"]
 
 RUNS = View(
     "runs",
@@ -35,8 +19,8 @@ RUNS = View(
         Column("stage", "VARCHAR", "the stage that carried it out"),
         Column("workers", "BIGINT", "how many requests it carried out at once"),
         Column("state", "VARCHAR", "`completed`, `interrupted` or `failed`; `unfinished`: it goes on, or was killed"),
-        Column("started_at", _TIME, "when it began"),
-        Column("ended_at", _TIME, "when it ended; NULL while it is unfinished"),
+        Column("started_at", TIME, "when it began"),
+        Column("ended_at", TIME, "when it ended; NULL while it is unfinished"),
         Column("seconds", "DOUBLE", "how long it took so far; pauses before a resume do not count"),
         Column("requests", "BIGINT", "how many requests were read from the input"),
         Column("completed", "BIGINT", "how many of them are completed"),
@@ -52,6 +36,19 @@ RUNS = View(
         Column("memory_kind", "VARCHAR", "what that sample is the sum of: `pss` or `rss`; NULL without samples"),
         Column("cpu_seconds", "DOUBLE", "user and system time of all its processes; NULL without samples"),
         Column("events", "BIGINT", "how many events it has"),
+        Column("labels", TEXTS, "what its owner calls it by: `--label KEY=VALUE`; may be empty"),
+        Column(
+            "first_result_seconds",
+            "DOUBLE",
+            "from the start to the first request's completion; NULL if none is completed",
+        ),
+        Column("bytes_per_second", "DOUBLE", "`bytes / seconds`; NULL where no time has passed"),
+        Column(
+            "energy_joules",
+            "DOUBLE",
+            "what CPUs and memory took, measured or by the model for this machine; NULL where nothing was measured",
+        ),
+        Column("energy_kind", "VARCHAR", "`measured` or `modelled`; NULL without energy"),
     ),
 )
 
@@ -61,7 +58,7 @@ EVENTS = View(
     (
         Column("id", "VARCHAR", "UUIDv7, unique"),
         Column("type", "VARCHAR", "what happened, for example `attempt.started`"),
-        Column("time", _TIME, "when, by the wall clock, to the microsecond"),
+        Column("time", TIME, "when, by the wall clock, to the microsecond"),
         Column("time_ns", "BIGINT", "the same in nanoseconds since 1970, as it was written"),
         Column("run", "VARCHAR", "the run"),
         Column("stream", "VARCHAR", "the story that it belongs to: `run`, `request-17`"),
@@ -91,9 +88,9 @@ REQUESTS = View(
         Column("url", "VARCHAR", "the URL, without secrets"),
         Column("name", "VARCHAR", "the name of its file; empty where the line of the input is not a request"),
         Column("state", "VARCHAR", "`queued`, `started`, `completed`, `failed` or `cancelled`"),
-        Column("queued_at", _TIME, "when it was read from the input"),
-        Column("started_at", _TIME, "when a worker took it; NULL before"),
-        Column("ended_at", _TIME, "when it was completed, failed or cancelled; NULL before"),
+        Column("queued_at", TIME, "when it was read from the input"),
+        Column("started_at", TIME, "when a worker took it; NULL before"),
+        Column("ended_at", TIME, "when it was completed, failed or cancelled; NULL before"),
         Column("wait_seconds", "DOUBLE", "from queued to started; NULL before"),
         Column("seconds", "DOUBLE", "from started to the end, with all tries and the waits between them; NULL before"),
         Column("bytes", "BIGINT", "the size of the file; NULL unless completed"),
@@ -124,7 +121,7 @@ ATTEMPTS = View(
         Column("resend_count", "INTEGER", "how many attempts there were before this one"),
         Column("server_address", "VARCHAR", "the host"),
         Column("server_port", "INTEGER", "the port"),
-        Column("started_at", _TIME, "when the request was handed to the HTTP client"),
+        Column("started_at", TIME, "when the request was handed to the HTTP client"),
         Column("connection", "VARCHAR", "the connection that it went over, named within the run; NULL without one"),
         Column("is_kept", "BOOLEAN", "whether that was there already; false where it was opened; NULL without one"),
         Column("dns_seconds", "DOUBLE", "of opening it: looking up the name; NULL unless it was opened"),
@@ -145,7 +142,7 @@ ATTEMPTS = View(
             "VARCHAR",
             "`completed`, `redirected` or `failed`; `unfinished`: in flight, cancelled or cut off by a crash",
         ),
-        Column("ended_at", _TIME, "when it was completed, redirected or failed; NULL while unfinished"),
+        Column("ended_at", TIME, "when it was completed, redirected or failed; NULL while unfinished"),
         Column("trace_id", "VARCHAR", "the trace id of the request's story"),
         Column("span_id", "VARCHAR", "the id of its span"),
     ),
@@ -187,9 +184,9 @@ OPERATIONS = View(
         Column("operation", "VARCHAR", "the name of the node"),
         Column("number", "BIGINT", "which of the node's operations it is; NULL where its story has another name"),
         Column("state", "VARCHAR", "`queued`, `started`, `completed`, `failed` or `cancelled`"),
-        Column("queued_at", _TIME, "when its inputs were there; NULL where nothing said so"),
-        Column("started_at", _TIME, "when an engine took it; NULL before"),
-        Column("ended_at", _TIME, "when it was completed, failed or cancelled; NULL before"),
+        Column("queued_at", TIME, "when its inputs were there; NULL where nothing said so"),
+        Column("started_at", TIME, "when an engine took it; NULL before"),
+        Column("ended_at", TIME, "when it was completed, failed or cancelled; NULL before"),
         Column("wait_seconds", "DOUBLE", "from queued to started; NULL before"),
         Column("seconds", "DOUBLE", "from started to the end; NULL before"),
         Column("engine", "VARCHAR", "where it was carried out; NULL where nothing said so"),
@@ -215,8 +212,8 @@ SPANS = View(
             "`request`, `queue`, `attempt`, `connect`, `body`, `verify`, `store`, `program`, `operation`; `run`, "
             "`stage`, `process`, `origin`; of your own events, what is before the dot",
         ),
-        Column("started_at", _TIME, "when it began"),
-        Column("ended_at", _TIME, "when it was over; NULL while unfinished"),
+        Column("started_at", TIME, "when it began"),
+        Column("ended_at", TIME, "when it was over; NULL while unfinished"),
         Column(
             "seconds",
             "DOUBLE",
@@ -249,20 +246,18 @@ LINKS = View(
     ),
 )
 
-SAMPLES = View(
-    "samples",
-    "One row for each time that memory and CPU were measured.",
-    (
-        Column("run", "VARCHAR", "the run"),
-        Column("time", _TIME, "when"),
-        Column(
-            "elapsed_seconds", "DOUBLE", "the run's own time then: since it began, without the pauses before a resume"
-        ),
-        Column("memory_bytes", "BIGINT", "the memory of all processes of the run together"),
-        Column("memory_kind", "VARCHAR", "what it is the sum of: `pss` (each shared page counted once) or `rss`"),
-        Column("cpu_seconds", "DOUBLE", "user and system time of all processes since the run, or its resume, began"),
-        Column("processes", "BIGINT", "how many processes there were"),
-    ),
+VIEWS = (
+    RUNS,
+    REQUESTS,
+    ATTEMPTS,
+    ORIGINS,
+    OPERATIONS,
+    SPANS,
+    LINKS,
+    SAMPLES,
+    PROCESSES,
+    USAGE,
+    LATENCIES,
+    METRICS,
+    EVENTS,
 )
-
-VIEWS = (RUNS, REQUESTS, ATTEMPTS, ORIGINS, OPERATIONS, SPANS, LINKS, SAMPLES, EVENTS)

@@ -4,7 +4,7 @@
 --   log.committed (line)     every committed line: of the segments that do not grow any more, read from the files in each
 --                            query; of those that grow or are torn, as they were when the connection was made
 --   log.sealed, log.settled  the events of the sealed segments: of runs that can still go on, and of those that are settled
---   log.stages (run, stage)  what each run.json says
+--   log.stages (run, stage, labels)  what each run.json says
 --
 -- There are three layers. `log.events` has every event with typed columns, wherever it is kept. The schema `made` has what is
 -- computed from it, and looks at nothing but log.events and log.stages. What people see are the views at the end.
@@ -464,11 +464,18 @@ WINDOW before AS (
 );
 
 CREATE VIEW log.readings AS
-SELECT run, writer, time, json_transform(data, '{
-    "memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "cpu_seconds": "DOUBLE", "processes": [{"pid": "BIGINT"}]
-}') AS data
-FROM log.open_events
-WHERE type = 'process.sampled';
+SELECT *, greatest(data.memory_bytes, data.peak_bytes) AS highest_bytes
+FROM (
+    SELECT run, writer, time, json_transform(data, '{
+        "memory_bytes": "BIGINT", "memory_kind": "VARCHAR", "peak_bytes": "BIGINT", "error_bytes": "BIGINT",
+        "cpu_seconds": "DOUBLE", "processes": [{
+            "pid": "BIGINT", "memory_bytes": "BIGINT", "peak_bytes": "BIGINT", "cpu_seconds": "DOUBLE",
+            "threads": "BIGINT", "descriptors": "BIGINT"
+        }]
+    }') AS data
+    FROM log.open_events
+    WHERE type = 'process.sampled'
+);
 
 CREATE VIEW made.samples AS
 SELECT
@@ -477,11 +484,162 @@ SELECT
     worked_seconds + (time - start_ns) / 1e9 AS elapsed_seconds,
     data.memory_bytes AS memory_bytes,
     data.memory_kind AS memory_kind,
+    highest_bytes AS peak_bytes,
+    coalesce(data.error_bytes, 0) AS error_bytes,
     data.cpu_seconds AS cpu_seconds,
-    len(data.processes) AS processes
+    len(data.processes) AS processes,
+    list_sum(list_transform(data.processes, lambda process: process.threads))::BIGINT AS threads,
+    list_sum(list_transform(data.processes, lambda process: process.descriptors))::BIGINT AS descriptors
 FROM log.readings
 JOIN made.sittings USING (run)
 WHERE time >= since_ns AND time < until_ns;
+
+-- The processes of each sample. A container gives the same few numbers again, so a process is who began last with its number.
+CREATE VIEW made.processes AS
+WITH begun AS (
+    SELECT run, time, json_transform(data, '{"pid": "BIGINT", "role": "VARCHAR"}') AS data
+    FROM log.open_events
+    WHERE type = 'process.started'
+),
+told AS (SELECT run, time, data.pid AS pid, data.role AS role FROM begun),
+read AS (SELECT run, time, unnest(data.processes) AS process FROM log.readings)
+SELECT
+    read.run,
+    make_timestamptz(read.time // 1000) AS time,
+    worked_seconds + (read.time - start_ns) / 1e9 AS elapsed_seconds,
+    process.pid AS pid,
+    coalesce(told.role, 'other') AS role,
+    process.memory_bytes AS memory_bytes,
+    nullif(process.peak_bytes, 0) AS peak_bytes,
+    process.cpu_seconds AS cpu_seconds,
+    process.threads AS threads,
+    nullif(process.descriptors, 0) AS descriptors
+FROM read
+JOIN made.sittings ON sittings.run = read.run AND read.time >= since_ns AND read.time < until_ns
+ASOF LEFT JOIN told ON told.run = read.run AND told.pid = process.pid AND read.time >= told.time;
+
+-- What a run used, by the kernel's accounts: each sitting says it again and again, and last when it ends.
+CREATE VIEW log.accounts AS
+WITH told AS (
+    SELECT run, writer, arg_max(data, seq) AS data
+    FROM log.open_events
+    WHERE type = 'process.measured'
+    GROUP BY run, writer
+),
+read AS (
+    SELECT run, json_transform(data, '{
+        "seconds": "DOUBLE", "user_seconds": "DOUBLE", "system_seconds": "DOUBLE", "voluntary_switches": "BIGINT",
+        "involuntary_switches": "BIGINT", "major_faults": "BIGINT", "disk_read_bytes": "BIGINT",
+        "disk_written_bytes": "BIGINT", "network_received_bytes": "BIGINT", "network_sent_bytes": "BIGINT",
+        "samples": "BIGINT", "sampling_seconds": "DOUBLE", "energy_class": "VARCHAR", "energy_idle_share": "DOUBLE",
+        "energy_server_joules": "DOUBLE", "energy_desktop_joules": "DOUBLE", "energy_measured_joules": "DOUBLE"
+    }') AS data
+    FROM told
+)
+SELECT
+    run,
+    sum(data.seconds) AS seconds,
+    sum(data.user_seconds) AS user_seconds,
+    sum(data.system_seconds) AS system_seconds,
+    sum(data.voluntary_switches)::BIGINT AS voluntary_switches,
+    sum(data.involuntary_switches)::BIGINT AS involuntary_switches,
+    sum(data.major_faults)::BIGINT AS major_faults,
+    sum(data.disk_read_bytes)::BIGINT AS disk_read_bytes,
+    sum(data.disk_written_bytes)::BIGINT AS disk_written_bytes,
+    sum(data.network_received_bytes)::BIGINT AS network_received_bytes,
+    sum(data.network_sent_bytes)::BIGINT AS network_sent_bytes,
+    sum(data.samples)::BIGINT AS samples,
+    sum(data.sampling_seconds) AS sampling_seconds,
+    any_value(data.energy_class) AS energy_class,
+    sum(data.energy_idle_share * data.seconds) / nullif(sum(data.seconds), 0) AS energy_idle_share,
+    sum(data.energy_server_joules) AS energy_server_joules,
+    sum(data.energy_desktop_joules) AS energy_desktop_joules,
+    CASE WHEN bool_and(data.energy_measured_joules IS NOT NULL) THEN sum(data.energy_measured_joules) END
+        AS energy_measured_joules
+FROM read
+GROUP BY run;
+
+CREATE VIEW made.usage AS
+WITH most AS (
+    SELECT
+        run, max(processes) AS processes_max, max(threads) AS threads_max, nullif(max(descriptors), 0) AS descriptors_max,
+        arg_max(error_bytes, peak_bytes) AS memory_error_bytes
+    FROM made.samples
+    GROUP BY run
+)
+SELECT
+    run, user_seconds, system_seconds, voluntary_switches, involuntary_switches, major_faults, disk_read_bytes,
+    disk_written_bytes, network_received_bytes, network_sent_bytes, descriptors_max, threads_max, processes_max, samples,
+    sampling_seconds, sampling_seconds / nullif(seconds, 0) AS sampling_share, memory_error_bytes, energy_class,
+    energy_idle_share, energy_server_joules, energy_desktop_joules, energy_measured_joules
+FROM most
+FULL JOIN log.accounts USING (run);
+
+-- How long the steps of requests took, of those that were made. Where nothing tells when a request was sent, its first byte
+-- counts from the start of the attempt.
+CREATE VIEW made.latencies AS
+WITH processing AS (
+    SELECT run, stream, sum(json_transform(data, '{"seconds": "DOUBLE"}').seconds) AS seconds
+    FROM log.open_events
+    WHERE type IN ('file.verified', 'file.stored') OR (type = 'process.exited' AND starts_with(stream, 'request-'))
+    GROUP BY run, stream
+),
+steps AS (
+    SELECT run, unnest([{'place': 1, 'phase': 'queue', 'seconds': wait_seconds}, {'place': 6, 'phase': 'request', 'seconds': seconds}]) AS step
+    FROM made.requests
+    UNION ALL
+    SELECT run, unnest([
+        {'place': 2, 'phase': 'connect', 'seconds': dns_seconds + connect_seconds + tls_seconds},
+        {'place': 3, 'phase': 'first byte', 'seconds': response_seconds - coalesce(sent_seconds, 0)},
+        {'place': 4, 'phase': 'body', 'seconds': body_seconds}
+    ])
+    FROM made.attempts
+    UNION ALL
+    SELECT run, {'place': 5, 'phase': 'process', 'seconds': seconds} FROM processing
+),
+measured AS (
+    SELECT
+        run, step.place AS place, step.phase AS phase, count(*) AS requests,
+        quantile_cont(step.seconds, [0.5, 0.9, 0.95, 0.99]) AS part, max(step.seconds) AS most
+    FROM steps
+    WHERE step.seconds IS NOT NULL
+    GROUP BY ALL
+)
+SELECT
+    run, phase, requests, part[1] AS p50_seconds, part[2] AS p90_seconds, part[3] AS p95_seconds, part[4] AS p99_seconds,
+    most AS max_seconds
+FROM measured
+ORDER BY run, place;
+
+CREATE VIEW made.metrics AS
+WITH told AS (
+    SELECT run, writer, time, json_transform(data, '{
+        "name": "VARCHAR", "kind": "VARCHAR", "unit": "VARCHAR", "attributes": "MAP(VARCHAR, VARCHAR)", "count": "BIGINT",
+        "sum": "DOUBLE", "min": "DOUBLE", "max": "DOUBLE", "last": "DOUBLE", "seconds": "DOUBLE",
+        "boundaries": ["DOUBLE"], "buckets": ["BIGINT"]
+    }') AS data
+    FROM log.open_events
+    WHERE type = 'metric.measured'
+)
+SELECT
+    told.run,
+    make_timestamptz(told.time // 1000) AS time,
+    worked_seconds + (told.time - start_ns) / 1e9 AS elapsed_seconds,
+    data.name AS name,
+    data.kind AS kind,
+    coalesce(data.unit, '') AS unit,
+    coalesce(data.attributes, MAP {}) AS attributes,
+    coalesce(data.count, 1) AS count,
+    data.sum AS sum,
+    data.min AS min,
+    data.max AS max,
+    data.last AS last,
+    coalesce(data.seconds, 0) AS seconds,
+    coalesce(data.boundaries, []) AS boundaries,
+    coalesce(data.buckets, []) AS buckets,
+    writer
+FROM told
+LEFT JOIN made.sittings ON sittings.run = told.run AND told.time >= since_ns AND told.time < until_ns;
 
 CREATE VIEW made.runs AS
 WITH sat AS (
@@ -503,7 +661,8 @@ requested AS (
         count(*) FILTER (state = 'completed') AS completed,
         count(*) FILTER (state = 'failed') AS failed,
         count(*) FILTER (state = 'cancelled') AS cancelled,
-        sum(bytes)::BIGINT AS bytes
+        sum(bytes)::BIGINT AS bytes,
+        min(epoch_ns(ended_at)) FILTER (state = 'completed') AS first_ns
     FROM made.requests
     GROUP BY run
 ),
@@ -512,8 +671,8 @@ measured AS (
     FROM (
         SELECT
             run,
-            max(data.memory_bytes) AS bytes,
-            arg_max(data.memory_kind, data.memory_bytes) AS kind,
+            max(highest_bytes) AS bytes,
+            arg_max(data.memory_kind, highest_bytes) AS kind,
             max(data.cpu_seconds) AS cpu_seconds
         FROM log.readings
         GROUP BY run, writer
@@ -527,21 +686,32 @@ SELECT
     state,
     make_timestamptz(start_ns // 1000) AS started_at,
     make_timestamptz(end_ns // 1000) AS ended_at,
-    seconds,
+    sat.seconds AS seconds,
     coalesce(requests, 0) AS requests,
     coalesce(completed, 0) AS completed,
     coalesce(failed, 0) AS failed,
     coalesce(cancelled, 0) AS cancelled,
     coalesce(bytes, 0) AS bytes,
-    CASE WHEN seconds > 0 THEN coalesce(completed, 0) / seconds END AS requests_per_second,
+    CASE WHEN sat.seconds > 0 THEN coalesce(completed, 0) / sat.seconds END AS requests_per_second,
     peak.bytes AS peak_memory_bytes,
     peak.kind AS memory_kind,
     cpu_seconds,
-    events
+    events,
+    labels,
+    greatest(0, (first_ns - start_ns) / 1e9) AS first_result_seconds,
+    CASE WHEN sat.seconds > 0 THEN coalesce(bytes, 0) / sat.seconds END AS bytes_per_second,
+    coalesce(
+        energy_measured_joules, CASE energy_class WHEN 'desktop' THEN energy_desktop_joules ELSE energy_server_joules END
+    ) AS energy_joules,
+    CASE
+        WHEN energy_measured_joules IS NOT NULL THEN 'measured'
+        WHEN energy_server_joules IS NOT NULL THEN 'modelled'
+    END AS energy_kind
 FROM sat
 JOIN log.stages USING (run)
 LEFT JOIN requested USING (run)
-LEFT JOIN measured USING (run);
+LEFT JOIN measured USING (run)
+LEFT JOIN log.accounts USING (run);
 
 -- For the charts, not for people: the pauses in a run's time.
 CREATE VIEW log.sittings AS FROM made.sittings;
@@ -554,6 +724,10 @@ CREATE VIEW operations AS FROM made.operations;
 CREATE VIEW spans AS FROM made.spans;
 CREATE VIEW links AS FROM made.links;
 CREATE VIEW samples AS FROM made.samples;
+CREATE VIEW processes AS FROM made.processes;
+CREATE VIEW usage AS FROM made.usage ORDER BY run;
+CREATE VIEW latencies AS FROM made.latencies;
+CREATE VIEW metrics AS FROM made.metrics;
 CREATE VIEW events AS
 SELECT
     id, type, make_timestamptz(time // 1000) AS time, time AS time_ns, run, stream, version, writer, seq, trace_id, span_id,

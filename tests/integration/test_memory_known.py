@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from eventflow.vocabulary import ProcessSampled
+from eventflow.measuring_events import ProcessSampled
 from instrumentation import processes
 from instrumentation.processes import Reading, read_tree
 from instrumentation.sampler import Sampler

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from eventflow.event import Payload
 from eventflow.live.origins import ORIGINS_MAX, Origins
 from eventflow.live.view import LiveView
+from eventflow.measuring_events import ProcessReading, ProcessSampled
 from eventflow.origin_events import BreakerClosed, BreakerOpened, LimitChanged
 from eventflow.vocabulary import (
     AttemptAnswering,
@@ -23,8 +24,6 @@ from eventflow.vocabulary import (
     AttemptSent,
     AttemptStarted,
     ProcessExited,
-    ProcessReading,
-    ProcessSampled,
     ProcessStarted,
     RecorderDropped,
     RequestCancelled,

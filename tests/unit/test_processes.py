@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from eventflow.vocabulary import ProcessReading
+from eventflow.measuring_events import ProcessReading
 from instrumentation import processes
 from instrumentation.processes import ProcessStat, Reading, add_up, parse_directory, parse_rollup, parse_stat, read_tree
 

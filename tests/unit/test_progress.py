@@ -6,10 +6,9 @@ import msgspec
 import pytest
 
 from eventflow.event import Event, Payload
+from eventflow.measuring_events import ProcessReading, ProcessSampled
 from eventflow.progress import FAILURES_KEPT_MAX, RequestState, Tally, request_number
 from eventflow.vocabulary import (
-    ProcessReading,
-    ProcessSampled,
     RequestCancelled,
     RequestCompleted,
     RequestFailed,

@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from eventflow.vocabulary import MemoryKind, ProcessReading, ProcessSampled
+from eventflow.measuring_events import MemoryKind, ProcessReading, ProcessSampled
 from instrumentation.processes import Reading
 from instrumentation.sampler import Peak, Sampler, higher_peak, rest_seconds
 

@@ -30,12 +30,11 @@ from eventflow.cli.top_text import (
 )
 from eventflow.live.snapshot import Snapshot
 from eventflow.log.layout import segment_paths
+from eventflow.measuring_events import ProcessReading, ProcessSampled
 from eventflow.origin_events import BreakerOpened, LimitChanged
 from eventflow.vocabulary import (
     AttemptFailed,
     AttemptProgressed,
-    ProcessReading,
-    ProcessSampled,
     ProcessStarted,
     RequestDelayed,
     RequestFailed,
