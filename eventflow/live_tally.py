@@ -34,7 +34,7 @@ class LiveTally:
         self._thread = threading.Thread(target=self._follow, name="eventflow-tally", daemon=True)
 
     def record_sample(self, root: Span, payload: Payload) -> Link:
-        """Record a sample of the processes; it is read from the log like the rest."""
+        """Record what was measured of the processes; it is read from the log like the rest."""
         return root.record(payload)
 
     def stop(self) -> Tally:

@@ -16,7 +16,6 @@ from typing import Self
 import msgspec
 
 from eventflow.event import Link, Payload
-from eventflow.measuring_events import ProcessSampled
 from eventflow.progress import Failure, RequestState, Tally
 from eventflow.recorder import Recorder, Span
 
@@ -73,9 +72,8 @@ class OwnTally:
         self._others[process] = count
 
     def record_sample(self, root: Span, payload: Payload) -> Link:
-        """Record a sample of the processes, and take note of it."""
-        if isinstance(payload, ProcessSampled):
-            self.tally.note_sample(self._recorder.writer, payload)
+        """Record what was measured of the processes, and take note of it."""
+        self.tally.note_measuring(self._recorder.writer, payload)
         return root.record(payload)
 
     def stop(self) -> Tally:

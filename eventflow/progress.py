@@ -16,7 +16,7 @@ import msgspec
 
 from eventflow.event import Payload, StoredEvent
 from eventflow.log.format import decode_event, type_is
-from eventflow.measuring_events import MemoryKind, ProcessSampled
+from eventflow.measuring_events import MemoryKind, ProcessMeasured, ProcessSampled
 from eventflow.vocabulary import RequestCompleted, RequestFailed, decode_payload
 
 REQUEST_PREFIX = "request-"
@@ -71,6 +71,7 @@ class Tally:
         self.first_ns = self.last_ns = 0
         self._run_version = -1
         self._cpu_seconds: dict[str, float] = {}
+        self._measured: dict[str, ProcessMeasured] = {}
         self._states = bytearray()
         self._versions = array("I")
         self._sizes = array("Q")
@@ -81,8 +82,8 @@ class Tally:
             self.events += 1
             if type_is(line, b"request."):
                 self._feed_request(decode_event(line))
-            elif type_is(line, b"process.sampled"):
-                self._feed_sample(decode_event(line))
+            elif type_is(line, b"process.sampled") or type_is(line, b"process.measured"):
+                self._feed_measuring(decode_event(line))
             elif type_is(line, b"run."):
                 self._feed_run(decode_event(line))
             elif type_is(line, b"recorder.dropped"):
@@ -118,6 +119,18 @@ class Tally:
         """User and system time of all processes; over several sittings of a resumed run, their sum."""
         return sum(self._cpu_seconds.values())
 
+    @property
+    def energy(self) -> tuple[float, Literal["measured", "modelled"]] | None:
+        """Joules of all sittings, and where from: measured if all of them were. None if none was."""
+        told = list(self._measured.values())
+        measured = [one.energy_measured_joules for one in told if one.energy_measured_joules is not None]
+        if not told:
+            return None
+        if len(measured) == len(told):
+            return sum(measured), "measured"
+        is_desktop = told[-1].energy_class == "desktop"
+        return sum(one.energy_desktop_joules if is_desktop else one.energy_server_joules for one in told), "modelled"
+
     def state(self, number: int) -> RequestState:
         """The state of one request."""
         return RequestState(self._states[number]) if number < len(self._states) else RequestState.UNSEEN
@@ -149,17 +162,24 @@ class Tally:
         if state in _WITH_FACTS:
             self._enter(number, payload)
 
-    def note_sample(self, writer: str, sample: ProcessSampled) -> None:
-        """The same for a sample of the processes."""
-        if sample.highest_bytes > self.peak_memory_bytes:
-            self.peak_memory_bytes, self.memory_kind = sample.highest_bytes, sample.memory_kind
-        self.processes_max = max(self.processes_max, len(sample.processes))
-        self._cpu_seconds[writer] = max(self._cpu_seconds.get(writer, 0.0), sample.cpu_seconds)
+    def note_measuring(self, writer: str, payload: Payload) -> None:
+        """The same for what was measured of the processes."""
+        match payload:
+            case ProcessSampled():
+                if payload.highest_bytes > self.peak_memory_bytes:
+                    self.peak_memory_bytes, self.memory_kind = payload.highest_bytes, payload.memory_kind
+                self.processes_max = max(self.processes_max, len(payload.processes))
+                self._cpu_seconds[writer] = max(self._cpu_seconds.get(writer, 0.0), payload.cpu_seconds)
+            case ProcessMeasured():
+                self._measured[writer] = payload
+            case _:
+                pass
 
     def take_machine(self, other: "Tally") -> None:
         """Begin with what another tally says of memory and CPU."""
         self.peak_memory_bytes, self.memory_kind = other.peak_memory_bytes, other.memory_kind
         self.processes_max, self._cpu_seconds = other.processes_max, dict(other._cpu_seconds)  # noqa: SLF001
+        self._measured = dict(other._measured)  # noqa: SLF001
 
     def _move(self, number: int, state: RequestState) -> None:
         before = _BY_NUMBER[self._states[number]]
@@ -192,11 +212,9 @@ class Tally:
         if event.version >= self._run_version and (state := _RUN_STATES.get(event.type)):
             self._run_version, self.run_state = event.version, state
 
-    def _feed_sample(self, event: StoredEvent) -> None:
+    def _feed_measuring(self, event: StoredEvent) -> None:
         self._feed_time(event)
-        sample = decode_payload(event)
-        if isinstance(sample, ProcessSampled):
-            self.note_sample(event.writer, sample)
+        self.note_measuring(event.writer, decode_payload(event))
 
     def _feed_time(self, event: StoredEvent) -> None:
         self.first_ns = min(self.first_ns or event.time, event.time)

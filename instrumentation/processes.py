@@ -1,11 +1,13 @@
 """Memory, CPU time and threads of a process and all its descendants, at one instant.
 
-The sampler reads with this ten times a second and more, from a thread of the program that it measures. Two forces
-shape it. RSS counts a shared page once in each process (nine forked processes that share 200 MB sum up to 1.9 GB), so
-memory is PSS, which shares a page out among those that map it. And every system call made through Python gives the
-interpreter lock away and gets it back up to 5 ms later (the switch interval, for each thread that wants it): beside one
-busy thread a reading took 26 ms, beside 16 it took 790 ms. So the small files of /proc, which cost microseconds, are
-read with the lock held; only the memory map, which costs milliseconds, is not. That made it 5 ms and 77 ms.
+The sampler reads with this several times a second, from a thread of the program that it measures. Two forces shape it.
+RSS counts a shared page once in each process (nine forked processes that share 200 MB sum up to 1.9 GB), so memory is
+PSS, which shares a page out among those that map it. And the interpreter lock must not be given away for each small
+file (procfs.py): beside one busy thread a reading took 26 ms, beside 16 it took 790 ms. Read with the lock held, but
+for the memory map, it takes 5 ms and 77 ms.
+
+PSS costs a third of a millisecond for each process, and the kernel keeps no high-water mark of it. It keeps one of RSS,
+which costs microseconds: what rose and fell between two readings is seen in that.
 
 Invariants:
     memory that processes of the tree share is counted once where the kind is `pss`; a reading has one kind of memory;
@@ -24,15 +26,15 @@ import errno
 import os
 import platform
 import resource
-import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 import psutil
 
 from eventflow.measuring_events import MemoryKind, ProcessReading
+from instrumentation.procfs import folder_size, libc, list_held, read_held, read_released
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -44,7 +46,6 @@ _HAS_CHILDREN = Path(f"/proc/self/task/{threading.get_native_id()}/children").ex
 _NOT_SEEN = (FileNotFoundError, ProcessLookupError, PermissionError)  # ended, or hidden (proc mounted with hidepid)
 _WALL = 0x40000000
 _SIGINFO_BYTES = 128
-_BUFFER_BYTES = 8192
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -55,18 +56,28 @@ class Reading(msgspec.Struct, frozen=True):
         memory_kind: what all memory in this reading is: `pss`, or `rss` where the PSS of one could not be read.
         memory_bytes: the sum over the processes. In RSS, what they share is counted once in each.
         cpu_seconds: user and system time of the root, its reaped descendants and its live ones, since the root started.
+        resident_bytes: the RSS of each process, by the same account as its `peak_bytes`; 0 where that is not known.
     """
 
     processes: tuple[ProcessReading, ...]
     memory_kind: MemoryKind
     memory_bytes: int
     cpu_seconds: float
+    resident_bytes: tuple[int, ...] = ()
+
+
+class Marks(msgspec.Struct, frozen=True):
+    """What the kernel notes of one process: bytes resident now and at most so far, and files open now; 0: unknown."""
+
+    resident_bytes: int = 0
+    peak_bytes: int = 0
+    descriptors: int = 0
 
 
 class ProcessStat(msgspec.Struct, frozen=True):
     """What `/proc/PID/stat` says of a process, as far as it is needed here (proc_pid_stat(5)).
 
-    Not its RSS: since Linux 6.2 that is an estimate, which is 0 for many a small process.
+    `resident_bytes` is an estimate since Linux 6.2, and 0 for many a small process: enough to see much memory come.
     `cpu_seconds` includes reaped children. `executed` is False between fork and exec, and for ever in a worker that
     was only forked.
     """
@@ -77,6 +88,7 @@ class ProcessStat(msgspec.Struct, frozen=True):
     executed: bool
     cpu_seconds: float
     threads: int
+    resident_bytes: int = 0
 
 
 def read_tree(root_pid: int) -> Reading:
@@ -91,10 +103,23 @@ def read_tree(root_pid: int) -> Reading:
     return _read_proc(root_pid) if _HAS_PROC else read_tree_portably(root_pid)
 
 
+def look_at_tree(root_pid: int) -> int:
+    """About how many bytes are resident in the process and everything below it; shared pages count in each of them.
+
+    Costs some tens of microseconds a process: a twentieth of a reading.
+
+    Raises:
+        ProcessLookupError: there is no such root.
+    """
+    if not _HAS_PROC:
+        return 0
+    return sum(stat.resident_bytes for stat in _walk(root_pid) if _has_own_memory(stat))
+
+
 def pss_readable() -> bool:
     """Whether this system tells the PSS of our own processes: Linux since 4.14, but not every sandbox."""
     try:
-        return parse_rollup(_read_released("/proc/self/smaps_rollup")) > 0
+        return parse_rollup(read_released("/proc/self/smaps_rollup")) > 0
     except (OSError, ValueError):
         return False
 
@@ -119,7 +144,18 @@ def parse_stat(content: bytes) -> ProcessStat:
         executed=not int(fields[6]) & _PF_FORKNOEXEC,
         cpu_seconds=sum(map(int, fields[11:15])) / _TICKS_PER_SECOND,
         threads=int(fields[17]),
+        resident_bytes=int(fields[21]) * _PAGE_BYTES if len(fields) > 21 else 0,
     )
+
+
+def parse_marks(content: bytes, descriptors: int = 0) -> Marks:
+    """The marks in `/proc/PID/status`. A process that has ended has none."""
+    found = {b"VmRSS": 0, b"VmHWM": 0}
+    for line in content.splitlines():
+        name, _, value = line.partition(b":")
+        if name in found:
+            found[name] = int(value.split()[0]) * 1024
+    return Marks(found[b"VmRSS"], found[b"VmHWM"], descriptors)
 
 
 def parse_rollup(content: bytes) -> int:
@@ -134,27 +170,27 @@ def parse_rollup(content: bytes) -> int:
     raise ValueError(f"no Pss in {content[:80]!r}")
 
 
-def parse_directory(records: bytes) -> list[str]:
-    """The names in the records that getdents64(2) gives, without those that begin with a dot."""
-    names = []
-    offset = 0
-    while offset < len(records):
-        (length,) = struct.unpack_from("=H", records, offset + 16)
-        names.append(records[offset + 19 : records.index(b"\0", offset + 19)].decode())
-        offset += length
-    return [name for name in names if not name.startswith(".")]
-
-
-def add_up(stats: Iterable[ProcessStat], memory_bytes: Mapping[int, int], kind: MemoryKind) -> Reading:
-    """The reading that these make, with the memory by pid: 0 for a process that is not in it."""
+def add_up(
+    stats: Iterable[ProcessStat],
+    memory_bytes: Mapping[int, int],
+    kind: MemoryKind,
+    marks: Mapping[int, Marks] | None = None,
+) -> Reading:
+    """The reading that these make, with the memory and the marks by pid: 0 for a process that is not in them."""
+    stats, marks = tuple(stats), marks or {}
+    noted = [marks.get(stat.pid, Marks()) for stat in stats]
     processes = tuple(
-        ProcessReading(stat.pid, memory_bytes.get(stat.pid, 0), stat.cpu_seconds, stat.threads) for stat in stats
+        ProcessReading(
+            stat.pid, memory_bytes.get(stat.pid, 0), stat.cpu_seconds, stat.threads, mark.peak_bytes, mark.descriptors
+        )
+        for stat, mark in zip(stats, noted, strict=True)
     )
     return Reading(
         processes,
         kind,
         sum(process.memory_bytes for process in processes),
         sum(process.cpu_seconds for process in processes),
+        tuple(mark.resident_bytes for mark in noted),
     )
 
 
@@ -165,10 +201,11 @@ def _read_proc(root_pid: int) -> Reading:
     # The walk comes first and is quick: it fixes who is counted, and the CPU times. Then the memory, which takes long.
     stats = _walk(root_pid)
     with_memory = [stat.pid for stat in stats if _has_own_memory(stat)]
+    marks = {pid: _read_marks(pid) for pid in with_memory}
     try:
-        return add_up(stats, {pid: _read_pss(pid) for pid in with_memory}, "pss")
+        return add_up(stats, {pid: _read_pss(pid) for pid in with_memory}, "pss", marks)
     except OSError:
-        return add_up(stats, {pid: _read_rss(pid) for pid in with_memory}, "rss")
+        return add_up(stats, {pid: _read_rss(pid) for pid in with_memory}, "rss", marks)
 
 
 def _walk(root_pid: int) -> list[ProcessStat]:
@@ -193,7 +230,7 @@ def _walk(root_pid: int) -> list[ProcessStat]:
 
 
 def _read_stat(pid: int) -> ProcessStat:
-    stat = parse_stat(_read_held(f"/proc/{pid}/stat"))
+    stat = parse_stat(read_held(f"/proc/{pid}/stat"))
     return msgspec.structs.replace(stat, cpu_seconds=_own_cpu_seconds()) if pid == os.getpid() else stat
 
 
@@ -209,10 +246,10 @@ def _children(stat: ProcessStat) -> list[int]:
         return []
     found: list[int] = []
     with contextlib.suppress(*_NOT_SEEN):
-        threads = [str(stat.pid)] if stat.threads <= 1 else _list_held(f"/proc/{stat.pid}/task")
+        threads = [str(stat.pid)] if stat.threads <= 1 else list_held(f"/proc/{stat.pid}/task")
         for thread in threads:
             with contextlib.suppress(*_NOT_SEEN):
-                found += map(int, _read_held(f"/proc/{stat.pid}/task/{thread}/children").split())
+                found += map(int, read_held(f"/proc/{stat.pid}/task/{thread}/children").split())
     return found
 
 
@@ -223,7 +260,7 @@ def _childless() -> bool:
     """
     information = ctypes.create_string_buffer(_SIGINFO_BYTES)
     options = os.WEXITED | os.WNOHANG | os.WNOWAIT | _WALL
-    return _libc.waitid(os.P_ALL, 0, information, options) < 0 and ctypes.get_errno() == errno.ECHILD
+    return libc.waitid(os.P_ALL, 0, information, options) < 0 and ctypes.get_errno() == errno.ECHILD
 
 
 def _children_by_scan(root_pid: int) -> Callable[[ProcessStat], list[int]]:
@@ -238,13 +275,28 @@ def _has_own_memory(stat: ProcessStat) -> bool:
         return False
     if stat.executed or _KCMP_CALL is None:
         return True
-    return bool(_libc.syscall(_KCMP_CALL, stat.pid, stat.parent, _KCMP_VM, 0, 0) != 0)  # kcmp(2): 0 is the same memory
+    return bool(libc.syscall(_KCMP_CALL, stat.pid, stat.parent, _KCMP_VM, 0, 0) != 0)  # kcmp(2): 0 is the same memory
+
+
+def _read_marks(pid: int) -> Marks:
+    """What the kernel notes of it; nothing if it has ended, or is hidden."""
+    with contextlib.suppress(*_NOT_SEEN):
+        return parse_marks(read_held(f"/proc/{pid}/status"), _count_descriptors(pid))
+    return Marks()
+
+
+def _count_descriptors(pid: int) -> int:
+    """How many files it has open: since Linux 6.2 that is the size of a folder, before it has to be listed."""
+    with contextlib.suppress(*_NOT_SEEN):
+        size = folder_size(f"/proc/{pid}/fd")
+        return size if size > 0 else len(list_held(f"/proc/{pid}/fd"))
+    return 0
 
 
 def _read_pss(pid: int) -> int:
     """Its PSS in bytes, 0 if it has ended. OSError if this may not be read, or not here."""
     try:
-        return parse_rollup(_read_released(f"/proc/{pid}/smaps_rollup"))
+        return parse_rollup(read_released(f"/proc/{pid}/smaps_rollup"))
     except ProcessLookupError:
         return 0
     except FileNotFoundError:
@@ -257,69 +309,8 @@ def _read_pss(pid: int) -> int:
 def _read_rss(pid: int) -> int:
     """Its RSS in bytes, 0 if it has ended."""
     with contextlib.suppress(*_NOT_SEEN):
-        return int(_read_held(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
+        return int(read_held(f"/proc/{pid}/statm").split()[1]) * _PAGE_BYTES
     return 0
-
-
-# ---------------------------------------------------------------------------------------------------------- file access
-
-_BlockCall = Callable[[int, ctypes.Array[ctypes.c_char], int], int]
-_libc = ctypes.PyDLL(None, use_errno=True)  # unlike CDLL it keeps the interpreter lock during the call
-_libc.open.argtypes = [ctypes.c_char_p, ctypes.c_int]
-_libc.read.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
-_libc.read.restype = ctypes.c_ssize_t
-_libc.waitid.argtypes = [ctypes.c_int, ctypes.c_uint, ctypes.c_char_p, ctypes.c_int]
-_libc.syscall.argtypes = [ctypes.c_long] * 6
-_libc.syscall.restype = ctypes.c_long
-_GETDENTS = getattr(_libc, "getdents64", None)
-if _GETDENTS is not None:
-    _GETDENTS.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
-    _GETDENTS.restype = ctypes.c_ssize_t
-
-
-def _read_held(path: str) -> bytes:
-    """The file, without giving the interpreter lock away: for files of /proc that never wait for their process."""
-    with _opened(path) as descriptor:
-        return b"".join(_blocks(path, descriptor, _libc.read))
-
-
-def _list_held(path: str) -> list[str]:
-    """The names in the folder, in the same way: os.listdir gives the lock away for each name."""
-    if _GETDENTS is None:
-        return [entry.name for entry in os.scandir(path)]
-    with _opened(path) as descriptor:
-        return parse_directory(b"".join(_blocks(path, descriptor, _GETDENTS)))
-
-
-def _read_released(path: str) -> bytes:
-    """The first 8 KiB of a file that may cost milliseconds or wait for its process: the lock is free meanwhile."""
-    with _opened(path) as descriptor:
-        return os.read(descriptor, _BUFFER_BYTES)
-
-
-@contextlib.contextmanager
-def _opened(path: str) -> Iterator[int]:
-    descriptor = _libc.open(path.encode(), os.O_RDONLY | os.O_CLOEXEC)
-    if descriptor < 0:
-        raise _os_error(path)
-    try:
-        yield descriptor
-    finally:
-        _libc.close(descriptor)
-
-
-def _blocks(path: str, descriptor: int, call: _BlockCall) -> Iterator[bytes]:
-    """What `call` (read or getdents64) gives until it gives nothing."""
-    buffer = ctypes.create_string_buffer(_BUFFER_BYTES)
-    while count := call(descriptor, buffer, _BUFFER_BYTES):
-        if count < 0:
-            raise _os_error(path)
-        yield ctypes.string_at(buffer, count)
-
-
-def _os_error(path: str) -> OSError:
-    code = ctypes.get_errno()
-    return OSError(code, os.strerror(code), path)
 
 
 # ------------------------------------------------------------------------------------------------ other systems (macOS)

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,8 +41,9 @@ from eventflow.vocabulary import (
     StageStarted,
 )
 from eventflow.work import Settings, Work
-from instrumentation.machine import machine
+from instrumentation.machine import Machine, machine
 from instrumentation.sampler import Sampler
+from instrumentation.usage import Meter
 from stages.registry import find_stage
 
 Watch = Callable[[RunFolder, Tally, int | None], AbstractContextManager[object]]
@@ -102,18 +104,18 @@ def start(
             settings, source=str(Path(source).absolute()), source_size=size, source_mtime_ns=modified
         )
         total = count_requests(source)
-    facts = msgspec.to_builtins(machine(store))
+    here = machine(store)
     folder = create_run(
         store,
         stage=settings.stage,
         command=command,
         settings=msgspec.to_builtins(settings),
-        machine=facts,
+        machine=msgspec.to_builtins(here),
         labels=labels,
     )
     if settings.source is None:
         items = copied(items, folder.path)
-    return _Sitting(folder, settings, items, None, watch, total).carry_out()
+    return _Sitting(folder, settings, items, None, watch, total, here).carry_out()
 
 
 def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Summary:
@@ -135,7 +137,7 @@ def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Sum
     resumption = Resumption(folder.log)
     listed = source or settings.source
     total = count_requests(listed) if listed else None
-    return _Sitting(folder, settings, items, resumption, watch, total).carry_out()
+    return _Sitting(folder, settings, items, resumption, watch, total, machine()).carry_out()
 
 
 class _Sitting:
@@ -149,9 +151,10 @@ class _Sitting:
         resumption: Resumption | None,
         watch: Watch,
         total: int | None,
+        here: Machine,
     ) -> None:
         self._folder, self._settings, self._items = folder, settings, items
-        self._resumption, self._watch, self._total = resumption, watch, total
+        self._resumption, self._watch, self._total, self._here = resumption, watch, total, here
         self._recorder = Recorder(folder.log, folder.run, links=settings.links)
         self._clock = self._recorder.sources.monotonic_ns
         self._begun = self._clock()
@@ -184,10 +187,18 @@ class _Sitting:
             if isinstance(live, OwnTally):
                 live.watch(work.tally)
                 work.report = live.report
-            with root, self._watch(self._folder, live.tally, self._total), Sampler(partial(live.record_sample, root)):
+            with root, self._watch(self._folder, live.tally, self._total), self._sampler(root, live):
                 self._run_stage(work, interrupts)
         except StoreError as problem:
             self._problem = problem
+
+    def _sampler(self, root: Span, live: LiveTally | OwnTally) -> Sampler:
+        meter = Meter(self._here)
+
+        def account(**said: Any) -> None:
+            live.record_sample(root, meter.measure(**said))
+
+        return Sampler(partial(live.record_sample, root), account=account)
 
     def _cancel(self) -> None:
         if self._work is not None:
@@ -250,6 +261,7 @@ class _Sitting:
 
     def _summary(self, tally: Tally) -> Summary:
         seconds = self._since(self._begun)
+        joules, kind = tally.energy or (None, None)
         return Summary(
             run=self._folder.run,
             stage=self._settings.stage,
@@ -265,8 +277,8 @@ class _Sitting:
             memory_kind=tally.memory_kind,
             cpu_seconds=tally.cpu_seconds,
             processes_max=tally.processes_max,
-            energy_joules=None,
-            energy_kind=None,
+            energy_joules=joules,
+            energy_kind=kind,
             events=tally.events,
             events_lost=tally.events_lost,
             failures=tuple(failure for _, failure in sorted(tally.failures.items()))[:FAILURES_KEPT_MAX],

@@ -12,13 +12,14 @@ import psutil
 import pytest
 
 from eventflow.measuring_events import ProcessSampled
-from instrumentation import processes
+from instrumentation import processes, procfs
 from instrumentation.processes import Reading, read_tree
 from instrumentation.sampler import Sampler
 
 MIB = 2**20
 HELD = 200 * MIB
 WITHIN = 0.05
+BRIEF = 100 * MIB
 
 HOLD = """
 import sys
@@ -51,6 +52,49 @@ sys.stdin.readline()
 held = b"x" * (200 << 20)
 print("holding", flush=True)
 os.posix_spawn("/bin/true", ["true"], {}, file_actions=[(os.POSIX_SPAWN_OPEN, 0, sys.argv[1], os.O_RDONLY, 0)])
+"""
+
+# 100 MiB for 50 ms in which no other thread gets the interpreter, in a process that never had as much before.
+HOLD_BRIEFLY_WHILE_BUSY = """
+import sys, time
+from instrumentation.sampler import Sampler
+samples = []
+with Sampler(samples.append) as sampler:
+    sys.setswitchinterval(60.0)
+    before, count = sampler.peak.memory_bytes, len(samples)
+    held, until = b"x" * (100 << 20), time.perf_counter() + 0.05
+    while time.perf_counter() < until:
+        pass
+    del held
+    turns = len(samples) - count
+    sys.setswitchinterval(0.005)
+print(turns, sampler.peak.memory_bytes - before, flush=True)
+sys.stdin.readline()
+"""
+
+# A child that lives for 50 ms, with 100 MiB.
+FORK_BRIEFLY = """
+import os, sys, time
+print("started", flush=True)
+sys.stdin.readline()
+child = os.fork()
+if not child:
+    held = b"x" * (100 << 20)
+    time.sleep(0.05)
+    os._exit(0)
+os.waitpid(child, 0)
+print("done", flush=True)
+sys.stdin.readline()
+"""
+
+# A program with a buffer of 100 MiB, which it fills a few times: that takes it about as long.
+SPAWN_BRIEFLY = """
+import subprocess, sys
+print("started", flush=True)
+sys.stdin.readline()
+subprocess.run(["dd", "if=/dev/zero", "of=/dev/null", "bs=104857600", "count=3"], stderr=subprocess.DEVNULL)
+print("done", flush=True)
+sys.stdin.readline()
 """
 
 # What os.times says, but in microseconds: four figures in whole ticks are up to 0.04 s less.
@@ -144,7 +188,7 @@ def wait_for_processes(root_pid: int, count: int) -> Reading:
 def can_compare_memory() -> bool:
     """Whether kcmp(2) is allowed here; some container runtimes forbid it."""
     pid, call = os.getpid(), processes._KCMP_CALL
-    return call is not None and bool(processes._libc.syscall(call, pid, pid, processes._KCMP_VM, 0, 0) == 0)
+    return call is not None and bool(procfs.libc.syscall(call, pid, pid, processes._KCMP_VM, 0, 0) == 0)
 
 
 def test_memory_that_a_child_holds_is_seen() -> None:
@@ -215,24 +259,61 @@ def test_cpu_time_of_reaped_processes_is_counted(arguments: tuple[str, ...]) -> 
     assert sampler.peak.cpu_seconds - own == pytest.approx(burned, rel=0.1)
 
 
-def test_a_child_of_300_ms_is_seen() -> None:
-    """A process that lives for 0.3 s is in several samples, with its memory."""
-    source = f"import time; held = b'x' * {64 * MIB}; time.sleep(0.3)"
-    with sampling() as (sampler, samples):
-        child = subprocess.Popen([sys.executable, "-c", source])
-        child.wait()
-    seen = [process for sample in samples for process in sample.processes if process.pid == child.pid]
-    assert len(seen) >= 3
-    assert max(process.memory_bytes for process in seen) == pytest.approx(64 * MIB, rel=0.25)
-    assert sampler.peak.processes >= 2
+def test_a_peak_of_50_ms_is_caught() -> None:
+    """100 MiB that this process holds for 50 ms are in the peak, within 5 %, and the error that is stated is less."""
+    with sampling() as (sampler, _):
+        time.sleep(0.1)
+        before = sampler.peak.memory_bytes
+        held = b"x" * BRIEF
+        time.sleep(0.05)
+        del held
+        time.sleep(0.1)
+    assert sampler.peak.memory_bytes - before == pytest.approx(BRIEF, rel=WITHIN)
+    assert sampler.peak.error_bytes <= WITHIN * BRIEF
 
 
-def test_sampling_is_frequent_and_cheap() -> None:
-    """Samples come at about 10 Hz or faster and take little of a core; the bounds leave room for a loaded machine."""
-    with sampling() as (_, samples):
-        begin = time.perf_counter()
-        time.sleep(1.0)
-        elapsed = time.perf_counter() - begin
-    assert len(samples) >= 10 * elapsed * 0.5
-    # The rule is 2 % (tests/unit/test_sampler.py); a busy machine and a coverage tool make it more.
-    assert sum(sample.sampling_seconds for sample in samples) / elapsed <= 0.2
+def test_a_peak_of_50_ms_is_caught_while_the_interpreter_is_busy() -> None:
+    """The sampler's thread may wait for the interpreter all the while: the kernel has noted the peak."""
+    with running(HOLD_BRIEFLY_WHILE_BUSY) as program:
+        turns, risen = map(int, program.wait_for_line().split())
+    assert turns == 0
+    assert risen == pytest.approx(BRIEF, rel=WITHIN)
+
+
+@pytest.mark.parametrize("source", [FORK_BRIEFLY, SPAWN_BRIEFLY], ids=["forked", "spawned"])
+def test_a_child_of_50_ms_is_caught(source: str) -> None:
+    """100 MiB that a child holds for 50 ms, all that it lives, are in the peak of its parent's tree, within 5 %.
+
+    Once in three times is enough: on a busy machine the sampler may get no turn in those 50 ms.
+    """
+    peaks = []
+    for _ in range(3):
+        with running(source) as parent:
+            parent.wait_for_line()
+            with sampling(parent.pid) as (sampler, _samples):
+                baseline = sampler.peak.memory_bytes
+                parent.go_on()
+                parent.wait_for_line()
+            parent.go_on()
+        peaks.append(sampler.peak.memory_bytes - baseline)
+    assert max(peaks) == pytest.approx(BRIEF, rel=WITHIN)
+
+
+def test_sampling_takes_less_than_1_percent_of_a_core() -> None:
+    """Looks and readings together, over three seconds, in a process with two children that does nothing else."""
+    children = [subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) for _ in range(2)]
+    try:
+        before = time.process_time()
+        with sampling() as (sampler, samples):
+            begin = time.perf_counter()
+            time.sleep(3.0)
+            elapsed = time.perf_counter() - begin
+        used = time.process_time() - before
+    finally:
+        for child in children:
+            child.communicate(timeout=10)
+    assert len(samples) >= 4
+    # Both say it: what the sampler counts of itself, and the operating system; the first and last sample stand out.
+    edges = samples[0].sampling_seconds + samples[-1].sampling_seconds
+    assert (sampler.peak.sampling_seconds - edges) / elapsed <= 0.01
+    assert used / elapsed <= 0.02

@@ -9,8 +9,19 @@ import psutil
 import pytest
 
 from eventflow.measuring_events import ProcessReading
-from instrumentation import processes
-from instrumentation.processes import ProcessStat, Reading, add_up, parse_directory, parse_rollup, parse_stat, read_tree
+from instrumentation import processes, procfs
+from instrumentation.processes import (
+    Marks,
+    ProcessStat,
+    Reading,
+    add_up,
+    look_at_tree,
+    parse_marks,
+    parse_rollup,
+    parse_stat,
+    read_tree,
+)
+from instrumentation.procfs import parse_directory
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 AFTER_NAME = b"R 41 42 42 0 -1 4194368 100 0 0 0 7 5 3 2 20 0 9 0 1000 5000000 321 18446744073709551615 1 1 0\n"
@@ -54,6 +65,7 @@ def test_the_name_of_a_program_cannot_confuse_the_fields(name: bytes) -> None:
         executed=False,
         cpu_seconds=17 * TICK,
         threads=9,
+        resident_bytes=321 * os.sysconf("SC_PAGE_SIZE"),
     )
 
 
@@ -106,7 +118,7 @@ def test_directory_records_give_the_names() -> None:
 
 def test_own_directory_records_are_understood() -> None:
     """The kernel's records of a folder give the names that Python finds."""
-    assert processes._list_held("/proc/self/task") == os.listdir("/proc/self/task")  # noqa: PTH208
+    assert procfs.list_held("/proc/self/task") == os.listdir("/proc/self/task")  # noqa: PTH208
 
 
 def test_a_reading_is_the_sum_of_its_processes() -> None:
@@ -117,7 +129,37 @@ def test_a_reading_is_the_sum_of_its_processes() -> None:
         memory_kind="pss",
         memory_bytes=42,
         cpu_seconds=1.5,
+        resident_bytes=(0, 0, 0),
     )
+
+
+def test_marks_are_added_by_pid() -> None:
+    """What the kernel notes of a process stands beside what was read of it; of one that is not noted it is 0."""
+    marks = {6: Marks(resident_bytes=40, peak_bytes=90, descriptors=5)}
+    reading = add_up([stat_of(5), stat_of(6)], {5: 30, 6: 12}, "pss", marks)
+    assert reading.processes[1] == ProcessReading(6, 12, 1.0, 2, peak_bytes=90, descriptors=5)
+    assert reading.resident_bytes == (0, 40)
+
+
+def test_marks_are_read_from_the_status() -> None:
+    """The lines of resident memory and its high-water mark count, in KiB; one that has ended has neither."""
+    status = b"Name:\tVmRSS: 7 kB\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nThreads:\t3\n"
+    assert parse_marks(status, 4) == Marks(resident_bytes=1 << 20, peak_bytes=2 << 20, descriptors=4)
+    assert parse_marks(b"Name:\tx\nState:\tZ (zombie)\n") == Marks()
+
+
+def test_open_files_are_counted() -> None:
+    """The number of descriptors is that of the folder's entries, however it is found."""
+    with open(os.devnull) as _:  # noqa: PTH123
+        (own,) = read_tree(os.getpid()).processes
+        listed = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208  (its own is open while it lists)
+    assert abs(own.descriptors - listed) <= 1
+
+
+def test_a_look_sees_about_what_is_resident() -> None:
+    """A look is within a factor of two of the resident memory that the kernel tells exactly."""
+    look = look_at_tree(os.getpid())
+    assert 0.5 <= look / psutil.Process().memory_info().rss <= 2
 
 
 def test_a_tree_has_the_root_first_and_then_its_descendants(child: subprocess.Popen[bytes]) -> None:
@@ -233,7 +275,7 @@ def test_where_pss_is_refused_the_reading_is_rss(
     def refuse(path: str) -> bytes:
         raise refusal
 
-    monkeypatch.setattr(processes, "_read_released", refuse)
+    monkeypatch.setattr(processes, "read_released", refuse)
     reading = read_tree(os.getpid())
     assert reading.memory_kind == "rss"
     by_pid = {process.pid: process.memory_bytes for process in reading.processes}
@@ -250,7 +292,7 @@ def test_pss_can_be_read_here() -> None:
 def test_held_reading_raises_as_the_operating_system_does() -> None:
     """A file that is not there is the error that Python would raise, with the path."""
     with pytest.raises(FileNotFoundError, match="/proc/0/stat"):
-        processes._read_held("/proc/0/stat")
+        procfs.read_held("/proc/0/stat")
 
 
 def test_held_reading_reads_files_longer_than_its_buffer(tmp_path: os.PathLike[str]) -> None:
@@ -259,4 +301,4 @@ def test_held_reading_reads_files_longer_than_its_buffer(tmp_path: os.PathLike[s
     content = b"12345 " * 20_000
     with open(path, "wb") as file:  # noqa: PTH123
         file.write(content)
-    assert processes._read_held(path) == content
+    assert procfs.read_held(path) == content

@@ -1,16 +1,28 @@
 import threading
 from collections.abc import Callable, Iterator
 
+import msgspec
 import pytest
 
 from eventflow.measuring_events import MemoryKind, ProcessReading, ProcessSampled
 from instrumentation.processes import Reading
-from instrumentation.sampler import Peak, Sampler, higher_peak, rest_seconds
+from instrumentation.sampler import (
+    LOOK_COSTS,
+    LOOK_REST_MAX_S,
+    READING_COSTS,
+    READING_REST_MAX_S,
+    Peak,
+    Sampler,
+    rest_seconds,
+    rises,
+)
+
+MIB = 1 << 20
 
 
-def reading(memory_bytes: int = 100, cpu_seconds: float = 1.0, count: int = 1, kind: MemoryKind = "pss") -> Reading:
+def reading(memory_bytes: int = 100, cpu_seconds: float = 1.0, number: int = 1, kind: MemoryKind = "pss") -> Reading:
     """A reading of that many equal processes."""
-    processes = tuple(ProcessReading(pid, memory_bytes // count, 0.1, 1) for pid in range(1, count + 1))
+    processes = tuple(ProcessReading(pid, memory_bytes // number, 0.1, 1) for pid in range(1, number + 1))
     return Reading(processes, kind, memory_bytes, cpu_seconds)
 
 
@@ -27,23 +39,83 @@ def script(*steps: Reading | Exception) -> Callable[[int], Reading]:
     return read
 
 
+def marked(*processes: tuple[int, int, int], memory_bytes: int = 100) -> Reading:
+    """A reading of processes, each with its pid, what is resident of it now and what was at most, in MiB."""
+    readings = tuple(ProcessReading(pid, memory_bytes, 0.1, 1, peak * MIB) for pid, _, peak in processes)
+    resident = tuple(now * MIB for _, now, _ in processes)
+    return Reading(readings, "pss", memory_bytes * len(processes), 1.0, resident)
+
+
 @pytest.mark.parametrize(
-    ("cost_s", "elapsed_s", "rest_s"),
-    [
-        (0.0, 0.0, 0.02),
-        (0.0002, 0.0, 0.02),
-        (0.001, 0.0, 0.05),
-        (0.001, 0.03, 0.02),
-        (0.002, 0.0, 0.1),
-        (0.005, 0.005, 0.095),
-        (0.001, 0.4, 0.001),
-        (0.3, 0.3, 0.3),
-    ],
-    ids=["free", "cheap", "2 %", "2 %, waited", "limit", "over", "slow, not dear", "dear"],
+    ("cost_s", "look_s", "reading_s"),
+    [(0.0, 0.02, 0.02), (0.0002, 0.05, 0.04), (0.001, 0.1, 0.2), (0.02, 0.1, 2.0), (3.0, 3.0, 3.0)],
+    ids=["free", "cheap", "a look at its limit", "a reading at its limit", "dear"],
 )
-def test_the_rest_keeps_the_budget(cost_s: float, elapsed_s: float, rest_s: float) -> None:
-    """A period is 50 costs, between 0.02 s and 0.1 s, with the sample inside it; the rest is at least the cost."""
-    assert rest_seconds(cost_s, elapsed_s) == pytest.approx(rest_s)
+def test_the_rest_keeps_the_budget(cost_s: float, look_s: float, reading_s: float) -> None:
+    """A rest is 250 looks or 200 readings long, within bounds, and never shorter than what it follows."""
+    assert rest_seconds(cost_s, LOOK_COSTS, LOOK_REST_MAX_S) == pytest.approx(look_s)
+    assert rest_seconds(cost_s, READING_COSTS, READING_REST_MAX_S) == pytest.approx(reading_s)
+    assert 1 / LOOK_COSTS + 1 / READING_COSTS < 0.01
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "risen"),
+    [
+        ({1: 50}, [(1, 50, 50)], []),
+        ({1: 50}, [(1, 30, 50)], []),
+        ({1: 50}, [(1, 50, 150)], [100]),
+        ({1: 50}, [(1, 150, 150)], []),
+        ({}, [(2, 10, 110)], [100]),
+        ({1: 50, 2: 50}, [(1, 50, 90), (2, 20, 80)], [40, 60]),
+    ],
+    ids=["level", "fell", "rose and fell", "rose", "new", "two"],
+)
+def test_what_rose_and_fell_between_two_readings_is_seen(
+    before: dict[int, int], now: list[tuple[int, int, int]], risen: list[int]
+) -> None:
+    """A high-water mark that is higher than at the last reading says how much more there was than there is now."""
+    marks = {pid: peak * MIB for pid, peak in before.items()}
+    assert rises(marked(*now), marks) == [rise * MIB for rise in risen]
+
+
+def test_a_peak_between_two_samples_counts() -> None:
+    """The peak holds what the kernel saw between samples, and its error where two peaks need not have been at once."""
+    steps = script(marked((1, 50, 90)), marked((1, 50, 150), (2, 10, 40)), marked((1, 50, 150), (2, 10, 40)))
+    samples: list[ProcessSampled] = []
+    sampler = Sampler(samples.append, 1, read=steps)
+    for _ in range(3):
+        sampler.sample_now()
+    assert [sample.peak_bytes for sample in samples] == [0, 200 + 130 * MIB, 0]
+    assert (sampler.peak.memory_bytes, sampler.peak.error_bytes) == (200 + 130 * MIB, 30 * MIB)
+
+
+def test_much_more_memory_is_read_at_once() -> None:
+    """A look that sees more than ever before asks for a reading, though the last one was dear; little more does not."""
+    looks = iter([10, 10, 11, 200, 205])
+    read = threading.Event()
+
+    def look(_root_pid: int) -> int:
+        resident = next(looks, None)
+        if resident is None:
+            read.set()
+        return (resident or 10) * MIB
+
+    seconds = iter(range(0, 10**9, 1))  # each reading of the clock is a second of CPU: readings may rest for long
+    samples: list[ProcessSampled] = []
+    clock = iter(step * 1e-4 for step in range(10**6))
+    sampler = Sampler(
+        samples.append,
+        1,
+        read=lambda _: reading(),
+        look=look,
+        cpu_clock=lambda: next(seconds) * 1e-5,
+        clock=lambda: next(clock),
+    )
+    with sampler:
+        assert read.wait(10)
+        sampler._stopping.set()
+        sampler._thread.join()
+        assert len(samples) == 3  # the first, and those for 10 and 200 MiB
 
 
 def test_cpu_time_counts_from_the_start_and_never_falls() -> None:
@@ -58,13 +130,12 @@ def test_cpu_time_counts_from_the_start_and_never_falls() -> None:
 
 
 def test_the_peak_is_the_largest_of_each() -> None:
-    """Memory and number of processes have their own maximum; the step is the largest change."""
+    """Memory and number of processes have their own maximum."""
     sampler = Sampler(lambda _: None, 1, read=script(reading(100), reading(900, 1.5, 2), reading(300, 4.0, 5)))
     for _ in range(3):
         sampler.sample_now()
-    assert sampler.peak == Peak(
-        memory_bytes=900, memory_kind="pss", processes=5, cpu_seconds=3.0, samples=3, step_bytes_max=800
-    )
+    peak = msgspec.structs.replace(sampler.peak, sampling_seconds=0.0)
+    assert peak == Peak(memory_bytes=900, memory_kind="pss", processes=5, cpu_seconds=3.0, samples=3)
 
 
 @pytest.mark.parametrize(
@@ -89,20 +160,35 @@ def test_nothing_sampled_is_an_empty_peak() -> None:
     assert Sampler(lambda _: None).peak == Peak()
 
 
-def test_a_peak_of_one_sample_has_no_step() -> None:
-    """A step needs two samples."""
-    sample = Sampler(lambda _: None, 1, read=script(reading(500))).sample_now()
-    assert sample is not None
-    assert higher_peak(Peak(), sample, None).step_bytes_max == 0
-    assert higher_peak(Peak(), sample, 800).step_bytes_max == 300
-
-
 def test_a_sample_says_what_it_cost() -> None:
-    """`sampling_seconds` is the CPU time of the reading in its thread."""
-    clock: Iterator[float] = iter((10.0, 10.004))
-    sample = Sampler(lambda _: None, 1, read=script(reading()), cpu_clock=lambda: next(clock)).sample_now()
+    """`sampling_seconds` is the CPU time since the sample before, and the peak has the sum."""
+    clock: Iterator[float] = iter((10.0, 10.004, 11.0, 11.001))
+    steps = script(OSError("gone"), reading())
+    sampler = Sampler(lambda _: None, 1, read=steps, cpu_clock=lambda: next(clock))
+    assert sampler.sample_now() is None
+    sample = sampler.sample_now()
     assert sample is not None
-    assert sample.sampling_seconds == pytest.approx(0.004)
+    assert sample.sampling_seconds == pytest.approx(0.005)
+    assert sampler.peak.sampling_seconds == pytest.approx(0.005)
+
+
+def test_what_was_used_is_told_at_the_end() -> None:
+    """The account is asked for once behind the last sample, with what the sampler knows."""
+    told: list[dict[str, float]] = []
+    order: list[str] = []
+
+    def account(**said: float) -> None:
+        told.append(said)
+        order.append("account")
+
+    sampler = Sampler(lambda _: order.append("sample"), 1, account=account, read=lambda _: reading(1000))
+    sampler.start()
+    sampler.stop()
+    sampler.stop()
+    (said,) = told
+    assert order[-2:] == ["sample", "account"]
+    assert said["samples"] == order.count("sample")
+    assert said["memory_byte_seconds"] == pytest.approx(1000 * said["seconds"], rel=0.2)
 
 
 def test_a_failed_reading_is_counted_and_no_sample() -> None:
