@@ -5,7 +5,8 @@ and the counter that says so. So the handler looks at the stack: inside code tha
 moment later.
 
 Invariants:
-    `Interrupted` is never raised inside the recorder, the file store, the book-keeping of a story, or an import;
+    `Interrupted` is never raised inside the recorder, a measurement, the file store, the book-keeping of a story, or
+    an import;
     the third signal ends the process at once: the log can take it.
 """
 
@@ -16,12 +17,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Self
 
-from eventflow import recorder, storing, story
+from eventflow import metrics, recorder, storing, story
 from eventflow.story import Interrupted
 
 # What is raised inside the import system may end in a callback of a weak reference, where it is printed and lost.
 _IMPORT_SYSTEM = ("<frozen importlib._bootstrap>", "<frozen importlib._bootstrap_external>")
-_PROTECTED_FILES = frozenset((*(module.__file__ for module in (recorder, storing, story)), *_IMPORT_SYSTEM))
+_PROTECTED_FILES = frozenset((*(module.__file__ for module in (metrics, recorder, storing, story)), *_IMPORT_SYSTEM))
 _AGAIN_SECONDS = 0.001
 _SIGNALS_MAX = 3
 

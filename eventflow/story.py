@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from eventflow.errors import ChecksumMismatch, HttpStatus, RequestError, ShortBody, StoreError
 from eventflow.http_failures import explain, status_failure
+from eventflow.http_metrics import attempt_completed, attempt_failed
 from eventflow.recorder import Span
 from eventflow.request import Request
 from eventflow.storing import FileStore, Folder, Part
@@ -249,7 +250,8 @@ class Attempt:
         self._started_ns = self._story._clock()  # noqa: SLF001
         parts = urlsplit(self._story.request.url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
-        self._span.record(AttemptStarted(server_address=parts.hostname or "", server_port=port))
+        self._origin = parts.hostname or "", port
+        self._span.record(AttemptStarted(server_address=self._origin[0], server_port=port))
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
@@ -257,14 +259,18 @@ class Attempt:
         if error is None:
             body = AttemptBody(bytes=story.part.bytes, seconds=story.since(self._response_ns))
             self._span.child().record(body)
-            self._span.record(AttemptCompleted(seconds=story.since(self._started_ns)))
+            seconds = story.since(self._started_ns)
+            self._span.record(AttemptCompleted(seconds=seconds))
+            attempt_completed(*self._origin, seconds, self._status or 0, story.part.bytes)
         elif isinstance(error, Exception) and not isinstance(error, StoreError):
             failure = explain(error, story.request.redacted_url)
+            kind, seconds = type(failure).__name__, story.since(self._started_ns)
+            attempt_failed(*self._origin, seconds, self._status, kind)
             self._span.record(
                 AttemptFailed(
-                    error=type(failure).__name__,
+                    error=kind,
                     message=failure.what,
-                    seconds=story.since(self._started_ns),
+                    seconds=seconds,
                     status=self._status,
                     retry_after=failure.retry_after if isinstance(failure, HttpStatus) else None,
                 )

@@ -23,6 +23,7 @@ from eventflow.folder import Folder
 from eventflow.interrupts import Interrupts
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import RunFolder, create_run
+from eventflow.metrics import recorded_by
 from eventflow.own_tally import OwnTally
 from eventflow.progress import FAILURES_KEPT_MAX, Failure, Tally
 from eventflow.recorder import Recorder, Span
@@ -187,7 +188,8 @@ class _Sitting:
             if isinstance(live, OwnTally):
                 live.watch(work.tally)
                 work.report = live.report
-            with root, self._watch(self._folder, live.tally, self._total), self._sampler(root, live):
+            watch = self._watch(self._folder, live.tally, self._total)
+            with root, watch, recorded_by(self._recorder), self._sampler(root, live):
                 self._run_stage(work, interrupts)
         except StoreError as problem:
             self._problem = problem

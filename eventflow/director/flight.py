@@ -24,6 +24,7 @@ from eventflow.http.dialing import Origin
 from eventflow.http.redirects import Trail
 from eventflow.http.url import split_url
 from eventflow.http_failures import explain
+from eventflow.http_metrics import attempt_completed, attempt_failed, attempt_redirected
 from eventflow.part import Part
 from eventflow.recorder import Span
 from eventflow.redaction import redact_url
@@ -226,7 +227,10 @@ class Flight:
             return
         self._arrived = outcome
         self._last_attempt = attempt.span.stream.last
-        line.books.succeeded(line, means.clock(), begun, outcome.bytes)
+        now = means.clock()
+        line.books.succeeded(line, now, begun, outcome.bytes)
+        origin, status = attempt.destination.origin, attempt.head.status if attempt.head else 0
+        attempt_completed(origin.host, origin.port, (now - begun) / 1e9, status, outcome.bytes)
 
     def _attempt_failed(self, attempt: Attempt, failure: RequestError, begun_ns: int) -> None:
         means = self._means
@@ -234,14 +238,17 @@ class Flight:
         if attempt.brought_bytes:
             self._progressed_at = self.state.tries
         headers = attempt.head.headers if attempt.head else None
+        status, origin = attempt.head.status if attempt.head else None, attempt.destination.origin
+        kind, seconds = type(failure).__name__, (means.clock() - begun_ns) / 1e9
+        attempt_failed(origin.host, origin.port, seconds, status, kind)
         self.line.books.failed(self.line, means.clock(), begun_ns, failure, headers)
         self._last_attempt = self.happened(
             attempt.span,
             AttemptFailed(
-                error=type(failure).__name__,
+                error=kind,
                 message=failure.what,
-                seconds=(means.clock() - begun_ns) / 1e9,
-                status=attempt.head.status if attempt.head else None,
+                seconds=seconds,
+                status=status,
                 retry_after=failure.retry_after if isinstance(failure, HttpStatus) else None,
             ),
         )
@@ -257,6 +264,8 @@ class Flight:
         seconds = (self._means.clock() - begun_ns) / 1e9
         redirected = AttemptRedirected(status=status, url=self.shown, seconds=seconds)
         self._last_attempt = self.happened(attempt.span, redirected)
+        origin = attempt.destination.origin
+        attempt_redirected(origin.host, origin.port, seconds, status)
 
     def _judge_failure(self) -> None:
         assert self._failure is not None

@@ -26,6 +26,7 @@ from eventflow.engines.processes import GRACE_SECONDS, WorkerDied
 from eventflow.engines.worker import leave_with_parent
 from eventflow.errors import StoreError, UsageError
 from eventflow.event import Link
+from eventflow.metrics import recorded_by
 from eventflow.own_tally import Count, count_of, counted
 from eventflow.recorder import Recorder
 from eventflow.request import BadLine, Request
@@ -185,7 +186,8 @@ def _carry_out(share: Share, carry_out: Callable[[Work], None], sender: Connecti
         }
         with _Reports(work, sender):
             try:
-                carry_out(work)
+                with recorded_by(recorder):
+                    carry_out(work)
             except Interrupted:
                 code = _INTERRUPTED
             finally:

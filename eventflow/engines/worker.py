@@ -21,12 +21,14 @@ from pathlib import Path
 
 from eventflow.errors import StoreError
 from eventflow.interrupts import Interrupts
+from eventflow.metrics import recorded_by
 from eventflow.recorder import Recorder
 from eventflow.vocabulary import ProcessStarted
 from eventflow.work import Settings, Workplace
 
 _busy = threading.Event()
 _workplaces: list[Workplace] = []
+_measuring = contextlib.ExitStack()
 
 
 def begin_worker(settings: Settings, log: str, run: str) -> None:
@@ -35,6 +37,7 @@ def begin_worker(settings: Settings, log: str, run: str) -> None:
     recorder = Recorder(Path(log), run, links=settings.links)
     place = Workplace(settings, recorder)
     _workplaces.append(place)
+    _measuring.enter_context(recorded_by(recorder))
     recorder.open_stream(f"process-{recorder.writer}").record(ProcessStarted(pid=os.getpid(), role="worker"))
     # Worker processes leave by os._exit, without atexit; this is what multiprocessing calls before it.
     multiprocessing.util.Finalize(None, _end_worker, args=(place,), exitpriority=10)
@@ -75,6 +78,7 @@ def _cancel(place: Workplace) -> None:
 
 def _end_worker(place: Workplace) -> None:
     place.close()
+    _measuring.close()
     with contextlib.suppress(StoreError):  # a log that fails has failed a request too, and the run's process knows
         place.recorder.close()
 
