@@ -54,6 +54,7 @@ PARTS = {
         Part("make", "make", always=True),
         Part("nginx", "nginx", always=True),
         Part("openssl", "openssl", always=True),
+        Part("time", "time", always=True),
         Part("otelcol"),
     )
 }
