@@ -1,7 +1,7 @@
 """The sampler: a thread that records the memory, CPU time and processes of a run while it goes on, and what it used.
 
 It sits beside the work and must neither disturb nor outlive it. Hence its own budget: less than 1 % of one core. A
-reading of all processes (PSS) costs a third of a millisecond for each, so it rests 200 times as long; but a peak may
+reading of all processes (PSS) costs a third of a millisecond for each, so it rests 250 times as long; but a peak may
 come and go meanwhile. Two things see it. The kernel keeps the most that was ever resident in each process: what rose
 since the reading before is in the next one, however short it was and however long this thread had to wait for the
 interpreter. And between readings there are looks, which cost a twentieth: at much more memory than ever before, as that
@@ -9,8 +9,8 @@ of a child that lives 50 ms, a reading follows at once.
 
 Invariants:
     `sampling_seconds`, over all samples, is the CPU time of the sampler's thread and of the first and last sample;
-    the rest after a look or a reading is 250 or 200 times its cost, so that together they take 0.9 % of a core; but a
-    look comes at least every 0.1 s, a reading every 2 s, and while memory rises, by a thirtieth more than ever before
+    the rest after a look or a reading is 300 or 250 times its cost, so that together they take 0.8 % of a core; but a
+    look comes at least every 0.1 s, a reading every 5 s, and while memory rises, by a thirtieth more than ever before
     each time, readings follow one another as fast as they can: there are few of those;
     `cpu_seconds` counts from `start` and never falls, though a reading may miss a process that is just being reaped;
     a fault while measuring is counted or kept, and never reaches the work.
@@ -36,9 +36,9 @@ from instrumentation.processes import Reading, look_at_tree, read_tree
 REST_MIN_S = 0.02
 RISING_REST_S = 0.005
 LOOK_REST_MAX_S = 0.1
-READING_REST_MAX_S = 2.0
-LOOK_COSTS = 250
-READING_COSTS = 200
+READING_REST_MAX_S = 5.0
+LOOK_COSTS = 300
+READING_COSTS = 250
 MEASURE_EVERY_S = 5.0
 RISE_BYTES_MIN = 1 << 20
 ASK_BYTES_MIN = 4 << 20
@@ -176,9 +176,9 @@ class Sampler:
         rest, next_reading = REST_MIN_S, self._clock() + REST_MIN_S
         next_account = self._clock() + MEASURE_EVERY_S
         while not self._stopping.wait(rest) and self._failure is None:
-            begun, before = self._clock(), self._cpu_clock()
+            begun = self._clock()
             asks = self._looks_like_more()
-            cost = self._cpu_clock() - before
+            cost = self._cpu_clock() - spent  # with the waking up
             rest = RISING_REST_S if asks else rest_seconds(cost, LOOK_COSTS, LOOK_REST_MAX_S)
             if asks or begun >= next_reading:
                 before = self._cpu_clock()

@@ -130,7 +130,6 @@ def run(
 
     Example: eventflow run director --input urls.txt --out files/
     """
-    from eventflow.engines.program import check_program
     from eventflow.work import USER_AGENT, Settings
     from stages.registry import find_stage
     from stages.running import start
@@ -140,16 +139,11 @@ def run(
             "nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE"
         )
     chosen = find_stage(stage)
-    if program and stage != "subprocess":
-        raise UsageError(f"--exec does not go with {stage}", "use `eventflow run subprocess`")
-    argv = _program(program) if stage == "subprocess" else ()
-    if stage == "subprocess":
-        check_program(argv)
     settings = Settings(
         stage=stage,
         workers=workers or chosen.workers,
         out=str(out.absolute()),
-        program=argv,
+        program=_program(stage, program),
         timeout_s=parse_duration(timeout),
         user_agent=_user_agent(user_agent) if user_agent is not None else USER_AGENT,
         concurrency=_concurrency(concurrency),
@@ -288,11 +282,20 @@ def _user_agent(text: str) -> str:
     return text
 
 
-def _program(command: str | None) -> tuple[str, ...]:
+def _program(stage: str, command: str | None) -> tuple[str, ...]:
+    """The argument list of the external program; only the subprocess stage has one."""
+    from eventflow.engines.program import check_program
+
+    if stage != "subprocess":
+        if command:
+            raise UsageError(f"--exec does not go with {stage}", "use `eventflow run subprocess`")
+        return ()
     try:
-        return tuple(shlex.split(command)) if command is not None else ("sha256sum", "{path}")
+        argv = tuple(shlex.split(command)) if command is not None else ("sha256sum", "{path}")
     except ValueError as problem:
         raise UsageError(f"--exec cannot be read ({problem})", "close every quote") from problem
+    check_program(argv)
+    return argv
 
 
 def _describe(summary: "Summary") -> None:

@@ -37,7 +37,7 @@ def test_columns_are_those_of_the_views_in_the_statement() -> None:
     """Also where FROM comes after the cursor; without a view, of all."""
     assert offered("SELECT peak", " FROM runs") == ["peak_memory_bytes"]
     assert offered("SELECT peak", " FROM attempts") == []
-    assert offered("SELECT peak", "; FROM attempts") == ["peak_memory_bytes"]
+    assert offered("SELECT peak", "; FROM attempts") == ["peak_memory_bytes", "peak_bytes"]
     assert offered("FROM attempts SELECT ")[0] == "run"
     assert "url" not in offered("FROM attempts SELECT ")
 
