@@ -52,9 +52,12 @@ class SlowDisk(FolderDisk):
 
 
 class FullDisk(FolderDisk):
-    """No byte more."""
+    """No byte more, whichever way it comes: a large body may arrive through a pipe."""
 
     def write_all(self, descriptor: int, data: bytes | bytearray | memoryview) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def splice_all(self, pipe: int, descriptor: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
