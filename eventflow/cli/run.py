@@ -317,6 +317,8 @@ def _describe(summary: "Summary") -> None:
         f"peak memory {format_size(summary.peak_memory_bytes)} ({summary.memory_kind.upper()})",
         f"CPU {format_duration(summary.cpu_seconds)}",
     ]
+    if summary.energy_joules is not None:
+        parts.append(f"energy {summary.energy_joules:,.3g} J ({summary.energy_kind})")
     console.print(f"{summary.run}: {', '.join(parts)}", markup=False, soft_wrap=True)
     if summary.state == "interrupted":
         console.print(f"interrupted; go on with: eventflow resume {summary.run}", markup=False, soft_wrap=True)
