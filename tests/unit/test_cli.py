@@ -70,6 +70,33 @@ def test_json_has_the_promised_names(one_run: dict[str, Any]) -> None:
     assert 0 < one_run["failed"] < FILES == one_run["requests"] == one_run["completed"] + one_run["failed"]
 
 
+def test_a_run_says_its_energy_and_where_it_is_from(ran: Ran, one_run: dict[str, Any]) -> None:
+    """Measured or modelled, never without that word; the views say the same, and so does the summary for people."""
+    assert one_run["energy_joules"] > 0
+    assert one_run["energy_kind"] in ("measured", "modelled")
+    told = json.loads(ran("sql", "--format", "json", "SELECT energy_joules, energy_kind FROM runs")[1])
+    assert told == [{"energy_joules": pytest.approx(one_run["energy_joules"]), "energy_kind": one_run["energy_kind"]}]
+    assert f" J ({one_run['energy_kind']})" in ran("run", "loop", "http://127.0.0.1:1/")[2]
+
+
+def test_a_run_keeps_its_labels(ran: Ran) -> None:
+    """They are in run.json and can be asked for; the last one of a key counts."""
+    labels = ("--label", "try=1", "--label", "for=me = you", "--label", "try=2")
+    assert ran("run", "loop", "http://127.0.0.1:1/", "--quiet", *labels)[0] == 1
+    (run,) = list_runs(ran.store)
+    assert run.info().labels == {"try": "2", "for": "me = you"}
+    assert ran("sql", "--format", "csv", "SELECT labels['try'] AS try FROM runs")[1] == "try\n2\n"
+
+
+@pytest.mark.parametrize("label", ["alone", "=value", "two\n=lines", "x=" + "y" * 200])
+def test_what_is_no_label_is_refused(ran: Ran, label: str) -> None:
+    """The message says the form, and there is no run."""
+    status, _, err = ran("run", "loop", "http://127.0.0.1:1/", "--label", label)
+    assert status == 2
+    assert "give KEY=VALUE" in err
+    assert list_runs(ran.store) == []
+
+
 def test_a_run_for_people_lists_the_failures_and_what_to_do(ran: Ran, origin: Origin, one_run: dict[str, Any]) -> None:
     """Each failure one line, then the totals, then the next command; all of it on standard error."""
     origin.reset()
