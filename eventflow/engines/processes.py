@@ -6,6 +6,7 @@ Invariants:
 """
 
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -49,19 +50,22 @@ def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
         initializer=begin_worker,
         initargs=(work.settings, str(work.log), recorder.run),
     )
-    workers: list[multiprocessing.process.BaseProcess] = []
+    deliveries = _Deliveries(work, pool, carry_out)
     try:
-        _Deliveries(work, pool, carry_out).run()
-        workers = multiprocessing.active_children()
+        deliveries.run()
+    except BrokenProcessPool as problem:
+        work.cancel()
+        _stop(pool, deliveries.workers)
+        pool.shutdown(wait=True)  # which asks all of them how they ended
+        raise WorkerDied(_exit_codes(deliveries.workers)) from problem
     except BaseException:
         work.cancel()
-        workers = multiprocessing.active_children()
-        _stop(pool, workers)
+        _stop(pool, deliveries.workers)
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         seconds = (recorder.sources.monotonic_ns() - begun) / 1e9
-        for worker in workers:
+        for worker in deliveries.workers:
             if worker.pid is not None and recorder.failure is None:
                 work.span.record(ProcessExited(pid=worker.pid, exit_code=worker.exitcode, seconds=seconds))
 
@@ -78,28 +82,46 @@ def _stop(pool: ProcessPoolExecutor, workers: list[multiprocessing.process.BaseP
             worker.kill()
 
 
+def _exit_codes(workers: list[multiprocessing.process.BaseProcess]) -> tuple[int, ...]:
+    """How those ended that nobody asked to: the pool ends all others (SIGTERM) once it has missed one."""
+    codes = [worker.exitcode for worker in workers if worker.exitcode]
+    return tuple(code for code in codes if code != -signal.SIGTERM) or tuple(codes)
+
+
 class _Deliveries:
-    """The requests on their way: bounded, and the first error kept."""
+    """The requests on their way: bounded, and the first error kept.
+
+    Attributes:
+        workers: the worker processes that were started, also those that have ended.
+    """
 
     def __init__(self, work: Work, pool: ProcessPoolExecutor, carry_out: Callable[[Delivery], None]) -> None:
         self._work, self._pool, self._carry_out = work, pool, carry_out
         self._slots = work.settings.workers * _AHEAD
         self._free = threading.Semaphore(self._slots)
         self._error: BaseException | None = None
+        self.workers: list[multiprocessing.process.BaseProcess] = []
 
     def run(self) -> None:
-        """Deliver everything and wait until it is carried out."""
-        try:
-            for queued in self._work.requests():
-                self._free.acquire()
-                self._check()
-                future = self._pool.submit(_carry_out, self._carry_out, self._work.pack(queued))
-                future.add_done_callback(self._done)
-            for _ in range(self._slots):
-                self._free.acquire()
-                self._check()
-        except BrokenProcessPool as problem:
-            raise WorkerDied(tuple(worker.exitcode or 0 for worker in multiprocessing.active_children())) from problem
+        """Deliver everything and wait until it is carried out.
+
+        Raises:
+            BrokenProcessPool: a worker process ended without a word.
+        """
+        for queued in self._work.requests():
+            self._free.acquire()
+            self._check()
+            future = self._pool.submit(_carry_out, self._carry_out, self._work.pack(queued))
+            self._note_workers()
+            future.add_done_callback(self._done)
+        for _ in range(self._slots):
+            self._free.acquire()
+            self._check()
+
+    def _note_workers(self) -> None:
+        """The pool starts them one by one; one that has died is no longer among the active."""
+        if len(self.workers) < self._work.settings.workers:
+            self.workers += [child for child in multiprocessing.active_children() if child not in self.workers]
 
     def _done(self, future: "Future[None]") -> None:
         try:

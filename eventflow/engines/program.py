@@ -2,7 +2,7 @@
 
 Invariants:
     no shell ever sees an argument; the program gets no standard input and a process group of its own;
-    `stop` ends the program and all of its group;
+    when the program ends, and when it is stopped, all of its group ends: what it started and left behind, too;
     its standard error cannot fill a pipe and hang: it goes to a temporary file, of which the last line is kept for the
     message.
 """
@@ -45,7 +45,7 @@ class Programs:
             process = self._start(argv, errors, url, name)
             own.record(ProcessStarted(pid=process.pid, role="program", program=name))
             try:
-                code = process.wait()
+                code = _wait_group(process)
             except BaseException:
                 _kill_group(process.pid)
                 process.wait()
@@ -97,6 +97,14 @@ def check_program(argv: tuple[str, ...]) -> None:
         raise UsageError("--exec is empty", "give a program and its arguments, for example --exec 'gzip -k {path}'")
     if shutil.which(argv[0]) is None:
         raise UsageError(f"the program {name_of(argv[0])} was not found", "install it or give its path with --exec")
+
+
+def _wait_group(process: "subprocess.Popen[bytes]") -> int:
+    """Wait for the program, and end what it leaves behind: before its id, which is the group's, is given back."""
+    if hasattr(os, "waitid"):
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        _kill_group(process.pid)
+    return process.wait()
 
 
 def _kill_group(pid: int) -> None:

@@ -1,5 +1,6 @@
 """Where the work runs: external programs that leave nothing behind, threads whose errors are never lost."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -108,6 +109,17 @@ def test_stopping_kills_programs_with_their_children_and_starts_no_more(span: Sp
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
     with pytest.raises(ProgramFailed, match="was not started"):
         programs.run(python("pass"), span, URL)
+
+
+def test_what_a_program_leaves_behind_ends_with_it(span: Span, tmp_path: Path) -> None:
+    """A process that it started, and that was to go on in the background."""
+    noted = tmp_path / "pid"
+    code = f"import subprocess; open({str(noted)!r}, 'w').write(str(subprocess.Popen(['sleep', '60']).pid))"
+    Programs().run(python(code), span, URL)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        left = psutil.Process(int(noted.read_text()))
+        psutil.wait_procs([left], timeout=0.5)
+        assert left.status() == psutil.STATUS_ZOMBIE  # where nobody asks for the end of orphans
 
 
 def test_placeholders_are_filled_in_once_and_nothing_else_is_touched() -> None:
