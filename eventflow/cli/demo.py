@@ -36,6 +36,7 @@ _LOOK_SECONDS = 0.05
 
 
 def demo(
+    context: typer.Context,
     requests: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many files to fetch in each stage.")] = 200,
     size: Annotated[str, typer.Option(help="Their size, about.")] = "64KiB",
     latency: Annotated[str, typer.Option(help="The server's median latency.")] = "20ms",
@@ -48,10 +49,14 @@ def demo(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run the same downloads in every stage, compare them, and write a report.
+    """Run the same downloads in every stage, compare them, and write a report. Or show the problem of a stage.
 
     Example: eventflow demo --requests 500 --latency 50ms
+
+    Example: eventflow demo problem lost-error
     """
+    if context.invoked_subcommand is not None:
+        return
     from eventflow.origin.launch import start_origin
     from eventflow.origin.settings import OriginSettings, even_faults
     from stages.registry import find_stage

@@ -5,14 +5,18 @@ interrupted, to be resumed.
 """
 
 import os
+import signal
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from eventflow.cli.check import doctor, verify
 from eventflow.cli.demo import demo
 from eventflow.cli.maintain import repair, seal
 from eventflow.cli.origin import origin
+from eventflow.cli.problem import problem
 from eventflow.cli.query import report, sql
 from eventflow.cli.run import resume, run
 from eventflow.cli.show import events, runs
@@ -21,8 +25,17 @@ from eventflow.errors import EventflowError, StoreError
 
 USAGE, FAULT, INTERRUPTED = 2, 3, 130
 
+
+class _DemoFirst(TyperGroup):
+    """Typer lists groups after commands; the help begins with what people should begin with."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002
+        return sorted(self.commands, key=lambda name: name != "demo")
+
+
 app = typer.Typer(
     name="eventflow",
+    cls=_DemoFirst,
     help="Download and process many things; every step is an event in one log. Start with: eventflow demo",
     no_args_is_help=True,
     add_completion=True,
@@ -30,12 +43,19 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (demo, run, resume, runs, top, events, sql, report, verify, seal, repair, doctor, origin):
+demos = typer.Typer(invoke_without_command=True, callback=demo)
+demos.command()(problem)
+app.add_typer(demos, name="demo")
+for command in (run, resume, runs, top, events, sql, report, verify, seal, repair, doctor, origin):
     app.command()(command)
 
 
 def main() -> None:
     """Run the command line. Every error of ours is one line on standard error."""
+    if (
+        signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    ):  # inherited: then every child would seem to end with status 0
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         status = app(standalone_mode=False)
     except typer.exceptions.TyperException as wrong:

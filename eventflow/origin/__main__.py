@@ -6,6 +6,7 @@ started it.
 
 import asyncio
 import gc
+import os
 import sys
 
 import msgspec
@@ -20,8 +21,11 @@ async def _main(settings: OriginSettings) -> None:
     allow_many_connections()
     server = await serve(site, 0)
     loop = asyncio.get_running_loop()
-    sys.stdout.write(f"{site.port} {site.refusing_port}\n")
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(f"{site.port} {site.refusing_port}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever started it has ended meanwhile
+        os._exit(0)
     await loop.run_in_executor(None, sys.stdin.buffer.read)
     server.close()  # and no waiting for clients: a kept connection would hold the process (Python 3.12 and later)
 

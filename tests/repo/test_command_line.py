@@ -18,6 +18,12 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 GROUP = typer.main.get_command(app)
 assert isinstance(GROUP, TyperGroup)
 COMMANDS = sorted(GROUP.commands)
+SUBCOMMANDS = [
+    f"{name} {inner}"
+    for name, command in GROUP.commands.items()
+    if isinstance(command, TyperGroup)
+    for inner in command.commands
+]
 
 
 class Example(NamedTuple):
@@ -29,7 +35,9 @@ class Example(NamedTuple):
 
 def help_text(command: str) -> str:
     """What `eventflow COMMAND --help` prints."""
-    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"})
+    result = CliRunner().invoke(
+        app, [*command.split(), "--help"], env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}
+    )
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -56,17 +64,21 @@ def unknown_options(line: str) -> list[str]:
     assert isinstance(GROUP, TyperGroup)
     words = shlex.split(line)[1:]
     command = GROUP.commands[words[0]]
-    if isinstance(command, TyperGroup):
+    if isinstance(command, TyperGroup) and words[1:] and not words[1].startswith("-"):
         command = command.commands[words[1]]
     known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
     given = [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
     return [option for option in given if option not in known]
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMANDS + SUBCOMMANDS)
 def test_every_command_has_an_example(command: str) -> None:
     """`eventflow COMMAND --help` shows at least one line to copy, whose command and options exist."""
-    examples = [example for example in examples_in(command, help_text(command)) if example.line.split()[1] == command]
+    examples = [
+        example
+        for example in examples_in(command, help_text(command))
+        if f"{example.line} ".startswith(f"eventflow {command} ")
+    ]
     assert examples
     assert not [(example.line, unknown_options(example.line)) for example in examples if unknown_options(example.line)]
 
