@@ -27,6 +27,7 @@ from eventflow.metrics import recorded_by
 from eventflow.own_tally import OwnTally
 from eventflow.progress import FAILURES_KEPT_MAX, Failure, Tally
 from eventflow.recorder import Recorder, Span
+from eventflow.redaction import REDACTED, redact_command
 from eventflow.request import BadLine, Request, count_requests
 from eventflow.resume import Resumption
 from eventflow.source import again, copied, fingerprint, from_file, from_urls
@@ -110,7 +111,7 @@ def start(
         store,
         stage=settings.stage,
         command=command,
-        settings=msgspec.to_builtins(settings),
+        settings=msgspec.to_builtins(_recordable(settings)),
         machine=msgspec.to_builtins(here),
         labels=labels,
     )
@@ -119,11 +120,14 @@ def start(
     return _Sitting(folder, settings, items, None, watch, total, here).carry_out()
 
 
-def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Summary:
+def resume(folder: RunFolder, *, source: str | None = None, program: tuple[str, ...] = (), watch: Watch) -> Summary:
     """Go on with a run that ended early; what is completed and still on disk is not fetched again.
 
+    `source` and `program` are the input and the external program again, where the run could not keep them: if they held
+    secrets.
+
     Raises:
-        UsageError: the run is still going on, or its input cannot be had.
+        UsageError: the run is still going on, or its input or program cannot be had.
         StoreError: the run's folder cannot be read.
     """
     if folder.is_live():
@@ -132,6 +136,7 @@ def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Sum
         settings = msgspec.convert(folder.info().settings, Settings)
     except msgspec.ValidationError as problem:
         raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
+    settings = _with_program(settings, program)
     find_stage(settings.stage).load()
     items = again(settings, folder.path, source)
     Folder.open(Path(settings.out))
@@ -139,6 +144,20 @@ def resume(folder: RunFolder, *, source: str | None = None, watch: Watch) -> Sum
     listed = source or settings.source
     total = count_requests(listed) if listed else None
     return _Sitting(folder, settings, items, resumption, watch, total, machine()).carry_out()
+
+
+def _recordable(settings: Settings) -> Settings:
+    """The settings as they may be kept: secrets in the arguments of the external program are not."""
+    return msgspec.structs.replace(settings, program=redact_command(settings.program))
+
+
+def _with_program(settings: Settings, program: tuple[str, ...]) -> Settings:
+    """The settings with the program as it is to be run."""
+    if program and settings.stage != "subprocess":
+        raise UsageError(f"--exec does not go with {settings.stage}", "leave it out")
+    if not program and any(REDACTED in argument for argument in settings.program):
+        raise UsageError("the program's arguments held secrets, which are not kept", "give it again with --exec")
+    return msgspec.structs.replace(settings, program=program or settings.program)
 
 
 class _Sitting:

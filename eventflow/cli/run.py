@@ -176,6 +176,10 @@ def resume(
         str | None,
         typer.Option("--input", "-i", metavar="FILE", help="The list again, where the run could not keep it."),
     ] = None,
+    program: Annotated[
+        str | None,
+        typer.Option("--exec", metavar="COMMAND", help="For subprocess: the program again, where it held secrets."),
+    ] = None,
     store: StoreOption = None,
     live: LiveOption = False,
     json: JsonOption = False,
@@ -195,7 +199,8 @@ def resume(
             f"cut from the log: {torn.bytes} bytes, {torn.events} whole events in them, that were never acknowledged",
             markup=False,
         )
-    finish(go_on(folder, source=source, watch=watch), json=json, quiet=quiet)
+    argv = _program("subprocess", program) if program else ()
+    finish(go_on(folder, source=source, program=argv, watch=watch), json=json, quiet=quiet)
 
 
 def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:

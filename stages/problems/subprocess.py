@@ -236,7 +236,7 @@ def secret_in_ps(scene: Scene) -> Shown:
         why="Arguments are public while the program runs, and often longer: in the shell's history, in logs, in error "
         "reports.",
         next="Give secrets by the environment or a file. Of a program eventflow's events have the name, its process id "
-        "and its end, never its arguments; only run.json keeps what --exec says, since a resume needs it.",
+        "and its end, never its arguments; run.json keeps --exec without what looks secret.",
         seen_next=(
             (
                 f"eventflow run subprocess, the token in the environment: {ran.summary.completed} of "

@@ -88,6 +88,22 @@ def test_a_run_keeps_its_labels(ran: Ran) -> None:
     assert ran("sql", "--format", "csv", "SELECT labels['try'] AS try FROM runs")[1] == "try\n2\n"
 
 
+def test_a_program_with_a_secret_is_given_again(ran: Ran, origin: Origin) -> None:
+    """Its arguments are kept without the secret, so a resume asks for them; with them it goes on."""
+    origin.reset()
+    (ran.folder / "urls.tsv").write_text("".join(f"{entry.url}\n" for entry in origin.entries()))
+    program = "sh -c 'test $1 = --token=hunter2' upload --token=hunter2"
+    ran("run", "subprocess", "--input", "urls.tsv", "--exec", program, "--quiet")
+    assert b"hunter2" not in b"".join(path.read_bytes() for path in ran.store.rglob("*") if path.is_file())
+    status, _, err = ran("resume", "latest")
+    assert (status, "give it again with --exec" in err) == (2, True)
+    origin.reset()
+    assert ran("resume", "latest", "--exec", program, "--quiet")[0] in (0, 1)
+    assert json.loads(
+        ran("sql", "--format", "json", "SELECT count(*) AS n FROM requests WHERE error = 'ProgramFailed'")[1]
+    ) == [{"n": 0}]
+
+
 @pytest.mark.parametrize("label", ["alone", "=value", "two\n=lines", "x=" + "y" * 200])
 def test_what_is_no_label_is_refused(ran: Ran, label: str) -> None:
     """The message says the form, and there is no run."""
