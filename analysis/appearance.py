@@ -16,9 +16,11 @@ try:
 except ImportError as missing:
     raise MissingExtra("the report needs altair", "pip install 'eventflow[analysis]'") from missing
 
-__all__ = ["DARK", "DASHES", "LADDER", "LIGHT", "OTHER", "Chart", "alt", "colours", "in_dark", "place", "theme"]
+__all__ = [
+    "DARK", "DASHES", "LADDER", "LIGHT", "OTHER", "PARTS", "Chart", "alt", "colours", "in_dark", "place", "theme"
+]  # fmt: skip
 
-Chart = alt.Chart | alt.LayerChart | alt.FacetChart
+Chart = alt.Chart | alt.LayerChart | alt.FacetChart | alt.VConcatChart
 
 LADDER = ("serial", "threads", "processes", "subprocess", "loop", "director", "lineage", "dataflow", "kubernetes")
 OTHER = "other"
@@ -47,6 +49,20 @@ DARK = {
     "kubernetes": "#ECF4F5",
     OTHER: "#B9A999",
 }
+PARTS = {
+    "queue": LIGHT[OTHER],
+    "connect": LIGHT["processes"],
+    "first byte": LIGHT["threads"],
+    "body": LIGHT["loop"],
+    "process": LIGHT["dataflow"],
+    "failed": LIGHT["processes"],
+    "completed": LIGHT["threads"],
+    "main": LIGHT["serial"],
+    "worker": LIGHT["threads"],
+    "program": LIGHT["loop"],
+    OTHER: LIGHT["director"],
+}
+"""The colours of what is in one run: the phases of a request, its outcome, the roles of processes."""
 DASHES: tuple[tuple[int, ...], ...] = ((1, 0), (6, 3), (2, 2), (9, 3, 2, 3), (4, 2, 1, 2))
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
@@ -74,6 +90,7 @@ def theme(name: str, font: str = FONT) -> dict[str, Any]:
     text = {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": 500}
     return {
         "background": "transparent",
+        "aria": False,  # what is seen is said once, not for each of a thousand marks
         "font": font,
         "view": {"stroke": None},
         "axis": text
@@ -88,7 +105,8 @@ def theme(name: str, font: str = FONT) -> dict[str, Any]:
             "labelLimit": 220,
         },
         "axisY": {"domain": False, "ticks": False},
-        "legend": text | {"labelColor": ink, "titleColor": soft, "symbolStrokeWidth": 2.5, "labelLimit": 260},
+        "legend": text
+        | {"labelColor": ink, "titleColor": soft, "symbolStrokeWidth": 2.5, "symbolOpacity": 1, "labelLimit": 260},
         "title": {"color": ink, "subtitleColor": soft, "fontSize": 15, "subtitleFontSize": 12, "anchor": "start"},
         "text": {"color": ink, "fontSize": 12},
         "rule": {"color": soft},

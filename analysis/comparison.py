@@ -7,7 +7,7 @@ import msgspec
 from analysis.amounts import MIB, number_text
 from analysis.appearance import colours
 from analysis.labels import Label, Row
-from analysis.page import Html, element, join
+from analysis.markup import Html, element, join
 from analysis.summary import same_work
 
 

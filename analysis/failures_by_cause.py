@@ -3,10 +3,11 @@
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.appearance import Chart, alt
+from analysis.appearance import alt
 from analysis.labels import labelled
+from analysis.picture import Picture, listing, table
 from analysis.program import main
-from analysis.shapes import across, bars_height, drawing, run_tooltip, stage_colour
+from analysis.shapes import across, bars_height, drawing, faded, focus, run_tooltip, stage_colour
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,7 +19,7 @@ CAUSES_MAX = 12
 EXAMPLE_CHARACTERS_MAX = 200
 
 
-def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
+def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     """A bar for each cause, stacked by run, or None if no request failed. The rare ones of many causes share a bar."""
     statement = """
         WITH failed AS (SELECT run, error, message FROM requests WHERE state = 'failed'),
@@ -42,15 +43,13 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
     order = {label.text: place for place, label in enumerate(labels)}
     values = [row | {"order": order[row["label"]]} for row in rows]
     causes = list(dict.fromkeys(row["cause"] for row in sorted(rows, key=lambda row: row["rank"])))
-    focus = alt.param(name="focus", value="")
-    seen = (focus == "") | (focus == alt.datum.label)
     bars = drawing(values).mark_bar(height={"band": 0.72}, cornerRadius=2)
     stacked = bars.encode(
         x=alt.X("requests:Q", title="failed requests", axis=across(",d", step_min=1)),
         y=alt.Y("cause:N", sort=causes, title=None, axis=alt.Axis(labelFontSize=13, grid=False)),
         color=stage_colour(labels, legend=True),
         order=alt.Order("order:Q"),
-        opacity=alt.when(seen).then(alt.value(1)).otherwise(alt.value(0.15)),
+        opacity=faded(),
         tooltip=[
             run_tooltip(),
             alt.Tooltip("cause:N"),
@@ -58,8 +57,14 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
             alt.Tooltip("example:N", title="for example"),
         ],
     )
-    made: Chart = stacked.add_params(focus).properties(height=bars_height(len(causes)))
-    return made
+    columns = {"run": "label", "cause": "cause", "failed requests": "requests", "for example": "example"}
+    counts = [(cause, sum(row["requests"] for row in rows if row["cause"] == cause)) for cause in causes]
+    return Picture(
+        chart=stacked.add_params(focus()).properties(height=bars_height(len(causes))),
+        seen="A bar for each cause: " + listing([f"{cause} {count:,}" for cause, count in counts]) + ".",
+        table=table(rows, columns),
+        wide=True,
+    )
 
 
 if __name__ == "__main__":

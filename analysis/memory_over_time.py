@@ -3,9 +3,10 @@
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.amounts import MIB
-from analysis.appearance import Chart, alt
+from analysis.amounts import MIB, number_text
+from analysis.appearance import alt
 from analysis.labels import labelled, rows_per_run
+from analysis.picture import Picture, listing, table
 from analysis.program import main
 from analysis.shapes import across, line_per_run, run_tooltip, upward
 
@@ -19,7 +20,7 @@ CAPTION = (
 NOTHING = "No run has measured its memory."
 
 
-def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
+def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     """A line for each run that was sampled, or None if there is none."""
     statement = """
         WITH numbered AS (
@@ -45,12 +46,20 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         alt.Tooltip("processes:Q", title="processes"),
         alt.Tooltip("seconds:Q", title="after (s)", format=",.3~f"),
     ]
-    return line_per_run(
+    chart = line_per_run(
         labels,
         rows,
         x=alt.X("seconds:Q", title="time since the start (seconds)", axis=across()),
         y=alt.Y("mib:Q", title="memory (MiB)", scale=alt.Scale(zero=True), axis=upward(",.0f")),
         tooltip=tooltip,
+    )
+    peaks = {label.text: max(row["mib"] for row in rows if row["label"] == label.text) for label in labels}
+    return Picture(
+        chart=chart,
+        seen="A line for each run; the highest points: "
+        + listing([f"{run} {number_text(mib)} MiB" for run, mib in peaks.items()])
+        + ".",
+        table=table(rows, {"run": "label", "after (s)": "seconds", "memory (MiB)": "mib", "processes": "processes"}),
     )
 
 

@@ -4,8 +4,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from analysis.amounts import MIB, memory_text
-from analysis.appearance import Chart, alt
+from analysis.appearance import alt
 from analysis.labels import labelled
+from analysis.picture import Picture, listing, table
 from analysis.program import main
 from analysis.shapes import bar_per_run, run_tooltip
 
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
 
 TITLE = "Peak memory"
 CAPTION = (
-    "The most memory of all processes of a run together in one sample (PSS: each shared page is counted once). "
-    "Shorter is better."
+    "The most memory of all processes of a run together (PSS: each shared page is counted once). Shorter is better."
 )
 NOTHING = "No run has measured its memory."
 
 
-def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
+def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     """A bar for each run that was sampled, or None if there is none."""
     statement = """
         SELECT run, peak_memory_bytes / $mib AS mib, upper(memory_kind) AS kind, state, most AS processes
@@ -38,7 +38,13 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         alt.Tooltip("kind:N", title="measured as"),
         alt.Tooltip("processes:Q", title="processes at most"),
     ]
-    return bar_per_run(labels, rows, field="mib", title="memory (MiB)", form=",.0f", tooltip=tooltip)
+    return Picture(
+        chart=bar_per_run(labels, rows, field="mib", title="memory (MiB)", form=",.0f", tooltip=tooltip),
+        seen="A bar for each run: " + listing([f"{row['label']} {row['text']}" for row in rows]) + ".",
+        table=table(
+            rows, {"run": "label", "peak memory (MiB)": "mib", "measured as": "kind", "processes at most": "processes"}
+        ),
+    )
 
 
 if __name__ == "__main__":

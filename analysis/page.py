@@ -14,7 +14,6 @@ import contextlib
 import functools
 import hashlib
 import html
-import json
 import os
 from collections.abc import Sequence
 from importlib.resources import files
@@ -24,27 +23,15 @@ from typing import Any
 
 import msgspec
 
-from analysis.appearance import Chart, in_dark, theme
+from analysis.appearance import in_dark, theme
+from analysis.cards import Group, groups_html, place_of
+from analysis.markup import Html, element, join, json_in_html
 from eventflow.errors import MissingExtra
 
 POLICY = (
     "default-src 'none'; script-src {scripts}; style-src 'unsafe-inline'; img-src data:; "
     "base-uri 'none'; form-action 'none'"
 )
-
-
-class Html(str):
-    """Text that is HTML already."""
-
-    __slots__ = ()
-
-
-class Card(msgspec.Struct, frozen=True):
-    """A chart with its title and a line of explanation. Where there is no chart, `specification` is a text instead."""
-
-    title: str
-    caption: str
-    specification: dict[str, Any] | str
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,35 +42,9 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     said: Sequence[str] = ()
     kind: str = "eventflow"
     before: Html = Html()
-    cards: Sequence[Card] = ()
+    groups: Sequence[Group] = ()
     after: Html = Html()
     legend: bool = False
-
-
-def element(name: str, *content: str, **attributes: str | bool) -> Html:
-    """An element. Text in it and in its attributes is escaped, `Html` is not; `class_` is `class`, `data_x` `data-x`.
-
-    >>> print(element("p", "a < b", element("b", "!"), class_="x"))
-    <p class="x">a &lt; b<b>!</b></p>
-    """
-    written = "".join(
-        f" {key.rstrip('_').replace('_', '-')}" + ("" if value is True else f'="{html.escape(str(value))}"')
-        for key, value in attributes.items()
-        if value is not False
-    )
-    return Html(f"<{name}{written}>{join(*content)}</{name}>")
-
-
-def join(*content: str) -> Html:
-    """Pieces of content, one after the other: text escaped, `Html` as it is."""
-    return Html("".join(piece if isinstance(piece, Html) else html.escape(piece) for piece in content))
-
-
-def embeddable(chart: Chart) -> dict[str, Any]:
-    """A chart's specification as a page needs it: as wide as its place, and without a look of its own."""
-    specification = chart.to_dict()
-    specification.pop("config", None)
-    return specification | {"width": "container"}
 
 
 def render(page: Page) -> str:
@@ -101,7 +62,7 @@ def render(page: Page) -> str:
         title=html.escape(page.title),
         style=_resource("page.css"),
         header=join(*header),
-        body=join(page.before, _noscript(), _cards(page.cards), page.after),
+        body=join(page.before, _noscript(), groups_html(page.groups), page.after),
         data=json_in_html(_data(page)),
         bundle=bundle,
         program=program,
@@ -141,45 +102,17 @@ def javascript() -> str:
     return bundle
 
 
-def json_in_html(value: object) -> str:
-    r"""JSON that can stand in a `<script>`: nothing in it looks like a tag.
-
-    >>> json_in_html("</script><!--")
-    '"\\u003c/script\\u003e\\u003c!--"'
-    """
-    text = json.dumps(value, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
 def _data(page: Page) -> dict[str, Any]:
     themes = {name: theme(name) for name in ("light", "dark")}
     if not page.legend:
         for look in themes.values():
-            look["legend"] = {"disable": True}
+            look["legend"] |= {"disable": True}
     charts = [
-        {"id": _place(number), "specification": card.specification}
-        for number, card in enumerate(page.cards)
-        if isinstance(card.specification, dict)
+        {"id": place_of(number), "specification": one.specification}
+        for number, one in enumerate(one for group in page.groups for one in group.cards)
+        if isinstance(one.specification, dict)
     ]
     return {"themes": themes, "in_dark": in_dark(), "charts": charts}
-
-
-def _cards(cards: Sequence[Card]) -> Html:
-    made = [_card(number, card) for number, card in enumerate(cards)]
-    return element("div", *made, class_="cards" if len(made) > 1 else "cards single")
-
-
-def _card(number: int, card: Card) -> Html:
-    if isinstance(card.specification, str):
-        content = element("p", card.specification, class_="nothing")
-    else:
-        content = element("div", id=_place(number), class_="chart")
-    title = [element("h2", card.title)] if card.title else []
-    return element("section", *title, element("p", card.caption, class_="caption"), content, class_="card")
-
-
-def _place(number: int) -> str:
-    return f"chart-{number}"
 
 
 def _noscript() -> Html:

@@ -1,11 +1,13 @@
 """How long the requests of each run took: their distribution."""
 
-import math
 import sys
 from typing import TYPE_CHECKING
 
-from analysis.appearance import Chart, alt
+from analysis.amounts import seconds_text
+from analysis.appearance import alt
 from analysis.labels import labelled, rows_per_run
+from analysis.logarithmic import log_ticks
+from analysis.picture import Columns, Picture, listing, table
 from analysis.program import main
 from analysis.shapes import line_per_run, run_tooltip, upward
 
@@ -19,7 +21,7 @@ SECONDS_MIN = 1e-6  # a logarithmic axis has no zero
 POINTS_MAX = 200
 
 
-def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
+def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     """A line for each run with a completed request: its empirical distribution function. None if there is none."""
     points = min(POINTS_MAX, rows_per_run(connection))
     shares = [place / (points - 1) for place in range(points)]
@@ -38,7 +40,7 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         alt.Tooltip("share:Q", title="share of requests", format=".1~%"),
         alt.Tooltip("seconds:Q", title="took at most (s)", format=",.4~r"),
     ]
-    return line_per_run(
+    chart = line_per_run(
         labels,
         rows,
         x=alt.X(
@@ -50,17 +52,21 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         y=alt.Y("share:Q", title="share of completed requests", axis=upward("%")),
         tooltip=tooltip,
     )
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Round values from `low` to `high`: 1, 2 and 5 times the powers of ten; at least one, however near the two are.
-
-    >>> log_ticks(0.015, 0.3)
-    [0.02, 0.05, 0.1, 0.2]
-    """
-    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
-    return [tick for tick in ticks if low <= tick <= high] or [float(f"{low:.3g}")]
+    middles = [
+        min((row for row in rows if row["label"] == label.text), key=lambda row: abs(row["share"] - 0.5))
+        for label in labels
+    ]
+    said = [f"{row['label']} {seconds_text(row['seconds'])}" for row in middles]
+    columns: Columns = {
+        "run": "label",
+        "share of requests": lambda row: f"{row['share']:.1%}",
+        "took at most (s)": "seconds",
+    }
+    return Picture(
+        chart=chart,
+        seen=f"A line for each run, from its shortest request to its longest; the middle: {listing(said)}.",
+        table=table(rows, columns),
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from analysis.amounts import memory_text, seconds_text
-from analysis.page import Html, element, join
+from analysis.markup import Html, element, join
 from eventflow.log.runs import RunInfo
 
 NOTHING = "–"

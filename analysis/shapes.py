@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from analysis.appearance import Chart, alt, colours
 from analysis.labels import Label, Row
+from analysis.picture import DataName
 
 BAR_PIXELS = 34
 CHARACTER_PIXELS = 8
@@ -55,26 +56,35 @@ def line_per_run(
     interpolate: str = "linear",
 ) -> Chart:
     """Lines, one for each run, dashed where there are several of its stage. Invisible wide points have the tooltips."""
-    focus = alt.param(name="focus", value="")
     lines = drawing(rows).encode(x=x, y=y)
-    seen = (focus == "") | (focus == alt.datum.label)
     return (
         alt.layer(
             lines.mark_line(strokeWidth=2.2, interpolate=interpolate, strokeJoin="round").encode(  # type: ignore[arg-type]
                 color=stage_colour(labels, legend=True),
                 strokeDash=run_dash(labels),
-                opacity=alt.when(seen).then(alt.value(1)).otherwise(alt.value(0.15)),
+                opacity=faded(),
             ),
             lines.mark_point(size=160, filled=True, opacity=0).encode(tooltip=list(tooltip)),
         )
-        .add_params(focus)
+        .add_params(focus())
         .properties(height=LINE_PIXELS)
     )
 
 
+def focus() -> alt.Parameter:
+    """The parameter that says which run stands out. A chart has it once."""
+    return alt.param(name="focus", value="")
+
+
+def faded(strong: float = 1, weak: float = 0.15) -> alt.OpacityValue:
+    """How strong the marks of a run are: less so while another one stands out."""
+    condition = {"test": "focus == '' || focus == datum.label", "value": strong}
+    return alt.OpacityValue(condition=condition, value=weak)
+
+
 def drawing(rows: Sequence[Row]) -> alt.Chart:
     """A chart of these rows, with nothing in it yet."""
-    return alt.Chart(alt.InlineData(values=list(rows)))
+    return alt.Chart(alt.NamedData(name=DataName.of(rows)))
 
 
 def bars_height(count: int) -> int:
@@ -101,8 +111,9 @@ def across(form: str = "~r", step_min: float = 0) -> alt.Axis:
 
 
 def upward(form: str = ",d", step_min: float = 0) -> alt.Axis:
-    """A vertical axis of amounts."""
-    return alt.Axis(format=form, tickCount=5, tickMinStep=step_min)
+    """A vertical axis of amounts. Of whole things, which are 1 apart or more, only whole numbers have a label."""
+    whole = f"datum.value % 1 ? '' : format(datum.value, '{form}')" if step_min >= 1 else alt.Undefined
+    return alt.Axis(format=form, tickCount=5, tickMinStep=step_min, labelExpr=whole)
 
 
 def run_tooltip() -> alt.Tooltip:

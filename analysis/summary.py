@@ -40,17 +40,26 @@ def same_work(runs: Sequence[Row]) -> bool:
     return all(run["state"] == "completed" for run in runs) and len({run["requests"] for run in runs}) == 1
 
 
-def sentences(runs: Sequence[Row], causes: Sequence[tuple[str, int]], unseen: Sequence[str]) -> list[str]:
+def sentences(
+    runs: Sequence[Row],
+    causes: Sequence[tuple[str, int]],
+    unseen: Sequence[str],
+    unreadable: Sequence[tuple[str, str]] = (),
+) -> list[str]:
     """What else a reader should know, a sentence each.
 
     Args:
         runs: the rows, with labels.
         causes: the kinds of failure and how many requests failed with each, the most frequent first.
         unseen: runs that were asked for and have no event.
+        unreadable: runs that were asked for and cannot be read, with the reason.
     """
-    said = [_memory(runs), _failures(runs, causes), _unfinished(runs), _different(runs)]
+    said = [_memory(runs), _unmeasured(runs), _failures(runs, causes), _unfinished(runs), _different(runs)]
     if unseen:
         said.append(f"Not shown, since nothing is recorded of it yet: {', '.join(unseen)}.")
+    said += [f"Not shown, since it cannot be read: {run} ({why})." for run, why in unreadable[:RUNS_NAMED_MAX]]
+    if len(unreadable) > RUNS_NAMED_MAX:
+        said.append(f"Nor can {len(unreadable) - RUNS_NAMED_MAX} more be read.")
     return [sentence for sentence in said if sentence]
 
 
@@ -74,6 +83,14 @@ def _memory(runs: Sequence[Row]) -> str:
         f"{least['label']} took the least memory, {memory_text(least['memory'])}; "
         f"{most['label']} the most, {memory_text(most['memory'])}."
     )
+
+
+def _unmeasured(runs: Sequence[Row]) -> str:
+    without = [run["label"] for run in runs if not run["memory"]]
+    if not without:
+        return ""
+    more = f" and {len(without) - RUNS_NAMED_MAX} more" if len(without) > RUNS_NAMED_MAX else ""
+    return f"Memory and CPU were not measured in {', '.join(without[:RUNS_NAMED_MAX])}{more}."
 
 
 def _failures(runs: Sequence[Row], causes: Sequence[tuple[str, int]]) -> str:

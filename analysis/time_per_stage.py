@@ -4,8 +4,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from analysis.amounts import seconds_text
-from analysis.appearance import Chart, alt
+from analysis.appearance import alt
 from analysis.labels import labelled
+from analysis.picture import Picture, listing, table
 from analysis.program import main
 from analysis.shapes import bar_per_run, run_tooltip
 
@@ -17,7 +18,7 @@ CAPTION = "Everything counts: starting processes, downloading, checking and stor
 NOTHING = "No run has begun."
 
 
-def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
+def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     """A bar for each run, or None if there is none."""
     statement = "SELECT run, seconds, state, completed, requests, requests_per_second AS rate FROM runs"
     labels, rows = labelled(connection, statement)
@@ -33,7 +34,12 @@ def chart(connection: "duckdb.DuckDBPyConnection") -> Chart | None:
         alt.Tooltip("requests:Q", title="requests", format=","),
         alt.Tooltip("state:N"),
     ]
-    return bar_per_run(labels, rows, field="seconds", title="time (seconds)", form="~r", tooltip=tooltip)
+    columns = {"run": "label", "time (s)": "seconds", "requests per second": "rate", "completed": "completed"}
+    return Picture(
+        chart=bar_per_run(labels, rows, field="seconds", title="time (seconds)", form="~r", tooltip=tooltip),
+        seen="A bar for each run: " + listing([f"{row['label']} {row['text']}" for row in rows]) + ".",
+        table=table(rows, columns | {"requests": "requests", "state": "state"}),
+    )
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python docs/make_screenshots.py -o docs/images/
     python docs/make_screenshots.py --only top
+    python docs/make_screenshots.py --page ladder.html -o docs/images/
 
 The report, in light and dark, needs Chromium and its driver (`apt install chromium chromium-driver`).
 """
@@ -32,6 +33,7 @@ from eventflow.origin.settings import OriginSettings
 CHROMIUM = "/usr/bin/chromium"
 DRIVER = "/usr/bin/chromedriver"
 WIDTH_PIXELS = 1280
+HEIGHT_PIXELS_MAX = 2400
 SECONDS_MAX = 30
 TOP_SECONDS = 14
 TOP_COLUMNS = 110
@@ -86,13 +88,17 @@ def wait_drawn(chrome: webdriver.Chrome, scheme: str) -> None:
 
 
 def picture(chrome: webdriver.Chrome, report: Path, scheme: str, out: Path, width: int = WIDTH_PIXELS) -> Path:
-    """A picture of the page down to its last chart, as PNG."""
+    """A picture of the page's beginning, as PNG: as many whole rows of charts as `HEIGHT_PIXELS_MAX` has room for."""
     set_scheme(chrome, scheme)
     set_width(chrome, width)
     chrome.get(report.absolute().as_uri())
     wait_drawn(chrome, scheme)
     height = chrome.execute_script(
-        "return [...document.querySelectorAll('section')].at(-1)?.offsetTop ?? document.documentElement.scrollHeight"
+        """
+        const ends = [...document.querySelectorAll("section")].map(one => one.offsetTop + one.offsetHeight + 16);
+        return Math.max(...ends.filter(end => end <= arguments[0]), 900);
+        """,
+        HEIGHT_PIXELS_MAX,
     )
     set_width(chrome, width, height)
     out.write_bytes(chrome.get_screenshot_as_png())
@@ -144,23 +150,35 @@ def top(folder: Path) -> str:
     return shown.stdout
 
 
+def both_schemes(chrome: webdriver.Chrome, report: Path, folder: Path, name: str, width: int) -> None:
+    """Pictures of a page in light and in dark."""
+    for scheme in ("light", "dark"):
+        picture(chrome, report, scheme, folder / f"{name}-{scheme}.png", width)
+
+
 def main() -> None:
     """Write demo.svg, top.svg, report-light.png and report-dark.png."""
     parser = argparse.ArgumentParser(description="Run the demo and take pictures of its end and its report.")
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/images"), help="the folder for the pictures")
     parser.add_argument("--width", type=int, default=WIDTH_PIXELS, help="the width of the page, in pixels")
-    parser.add_argument("--only", choices=["top"], help="make this one, which needs no browser")
+    parser.add_argument("--only", choices=["top", "report"], help="make this one; `top` needs no browser")
+    parser.add_argument("--page", type=Path, help="take pictures of this report instead, by its name")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder:
-        terminal_picture(top(Path(folder)), "eventflow top", given.out / "top.svg", columns=TOP_COLUMNS)
-    if given.only:
+    if given.page:
+        with browser() as chrome:
+            both_schemes(chrome, given.page, given.out, given.page.stem, given.width)
+        return
+    if given.only != "report":
+        with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder:
+            terminal_picture(top(Path(folder)), "eventflow top", given.out / "top.svg", columns=TOP_COLUMNS)
+    if given.only == "top":
         return
     with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder, browser() as chrome:
         output, report = demo(Path(folder))
-        terminal_picture(output, "make demo", given.out / "demo.svg", columns=96)
-        for scheme in ("light", "dark"):
-            picture(chrome, report, scheme, given.out / f"report-{scheme}.png", given.width)
+        if given.only != "report":
+            terminal_picture(output, "make demo", given.out / "demo.svg", columns=96)
+        both_schemes(chrome, report, given.out, "report", given.width)
 
 
 if __name__ == "__main__":

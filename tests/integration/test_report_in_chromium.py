@@ -1,52 +1,26 @@
 """A report as people see it: in a browser, from a file, without a network."""
 
 import json
-import time
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from selenium.webdriver import Chrome
 
 from analysis import failures_by_cause, progress_over_time
 from analysis.program import draw
-from analysis.report import CHARTS, write_report
+from analysis.report import IN_RUNS, OF_RUNS, write_report
 from docs.make_screenshots import browser, picture, set_scheme, set_width, terminal_picture, wait_drawn
 from eventflow.log.runs import list_runs
+from tests.browsing import CHART_SIZES, TEXTS_CUT_OFF, TEXTS_THAT_OVERLAP, complaints, requested, show, wait_for
 from tests.conftest import require_part
 from tests.synthetic_log import START_NS, write_ladder, write_run
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "format-1"
 HOSTILE = "https://example.org/{}?</script><script>hacked=1</script><img src=x onerror=hacked=1>&lt;'\"\u2028"
-WAIT_SECONDS_MAX = 10.0
-
-TEXTS_THAT_OVERLAP = """
-    const boxes = [...document.querySelectorAll(".chart svg")].map(svg => [...svg.querySelectorAll("text")]
-        .filter(text => text.textContent && getComputedStyle(text).opacity !== "0")
-        .map(text => [text.textContent, text.getBoundingClientRect()]));
-    const before = (a, b) => a.right <= b.left + 1 || a.bottom <= b.top + 2;
-    const apart = (a, b) => before(a, b) || before(b, a);
-    return boxes.flatMap(texts => texts.flatMap(([one, a], place) =>
-        texts.slice(place + 1).filter(([_, b]) => !apart(a, b)).map(([other]) => `${one} / ${other}`)));
-"""
-TEXTS_CUT_OFF = """
-    return [...document.querySelectorAll(".chart")].flatMap(chart => {
-        const room = chart.getBoundingClientRect();
-        return [...chart.querySelectorAll("text")].filter(text => {
-            const box = text.getBoundingClientRect();
-            return box.width && (box.left < room.left - 1 || box.right > room.right + 1);
-        }).map(text => text.textContent);
-    });
-"""
-CHART_SIZES = """
-    return [...document.querySelectorAll(".chart")].map(chart => {
-        const svg = chart.querySelector("svg");
-        const box = svg ? svg.getBoundingClientRect() : {width: 0, height: 0};
-        return [box.width, box.height, chart.querySelectorAll("path").length];
-    });
-"""
 STRONG_LINES = """
-    return [...document.querySelectorAll("#chart-2 .mark-line path")]
+    return [...document.querySelectorAll("#chart-3 .mark-line path")]
         .filter(line => Number(line.getAttribute("opacity") ?? 1) > 0.5).length;
 """
 
@@ -70,43 +44,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(store, [run.run for run in list_runs(store)], folder / "report.html")
 
 
-def show(chrome: Chrome, page: Path, scheme: str = "light", width: int = 1280) -> None:
-    """Open a page and wait until its charts are drawn. What the browser has noted before is forgotten."""
-    set_scheme(chrome, scheme)
-    set_width(chrome, width)
-    for log in ("browser", "performance"):
-        chrome.get_log(log)
-    chrome.get(page.absolute().as_uri())
-    wait_drawn(chrome, scheme)
-
-
-def complaints(chrome: Chrome) -> list[str]:
-    """The warnings and errors on the console since the page was opened."""
-    entries: list[dict[str, Any]] = chrome.get_log("browser")
-    return [entry["message"] for entry in entries if entry["level"] in {"WARNING", "SEVERE"}]
-
-
-def requested(chrome: Chrome) -> list[str]:
-    """The addresses that were asked for since the page was opened."""
-    entries: list[dict[str, Any]] = chrome.get_log("performance")
-    messages = [json.loads(entry["message"])["message"] for entry in entries]
-    sent = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
-    return [message["params"]["request"]["url"] for message in sent]
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Return when it holds.
-
-    Raises:
-        TimeoutError: it does not hold within ten seconds.
-    """
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize("width", [1280, 900, 420, 340])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_is_drawn(chrome: Chrome, report: Path, scheme: str, width: int) -> None:
@@ -115,11 +52,35 @@ def test_the_report_is_drawn(chrome: Chrome, report: Path, scheme: str, width: i
     assert complaints(chrome) == []
     assert [url for url in requested(chrome) if not url.startswith(("data:", "blob:"))] == [report.absolute().as_uri()]
     sizes = chrome.execute_script(CHART_SIZES)
-    assert len(sizes) == len(CHARTS)
+    assert len(sizes) == len({*OF_RUNS, "tradeoff", *IN_RUNS})
     assert all(drawn_width > width / 4 and height > 50 and paths > 5 for drawn_width, height, paths in sizes)
     assert chrome.execute_script("return document.documentElement.scrollWidth") <= width
     assert chrome.execute_script(TEXTS_CUT_OFF) == []
     assert chrome.execute_script(TEXTS_THAT_OVERLAP) == []
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2])
+def test_little_to_show(chrome: Chrome, tmp_path: Path, requests: int) -> None:
+    """Of no, one or two requests there is a page: charts of what there is, words for the rest, no complaint."""
+    write_run(tmp_path / "store", "loop", requests=requests, failure_share=0.0)
+    page = write_report(tmp_path / "store", ["latest"], tmp_path / "report.html")
+    show(chrome, page, width=420)
+    assert complaints(chrome) == []
+    assert chrome.execute_script(TEXTS_THAT_OVERLAP) == []
+    assert bool(chrome.find_elements("css selector", ".nothing")) or requests
+
+
+def test_an_old_run_beside_a_new_one(chrome: Chrome, tmp_path: Path) -> None:
+    """A run of which less is known than today is shown beside one of today without a complaint."""
+    write_run(tmp_path / "store", "loop", requests=20)
+    for run in (FIXTURES / "closed").iterdir():
+        shutil.copytree(run, tmp_path / "store" / run.name)
+    runs = [run.run for run in list_runs(tmp_path / "store")]
+    show(chrome, write_report(tmp_path / "store", runs, tmp_path / "report.html"))
+    assert complaints(chrome) == []
+    chrome.execute_script("document.querySelector('[data-run=serial]').click()")
+    wait_for(lambda: chrome.execute_script("return document.querySelector('[data-run=serial]').ariaPressed") == "true")
+    assert complaints(chrome) == []
 
 
 def test_what_the_log_says_is_text(chrome: Chrome, report: Path) -> None:
@@ -194,7 +155,7 @@ def test_a_tooltip_shows_text(chrome: Chrome, report: Path) -> None:
     """A tooltip shows a message of the log as text, hostile or not."""
     show(chrome, report)
     chrome.execute_script("""
-        for (const bar of document.querySelectorAll("#chart-5 .mark-rect path")) {
+        for (const bar of document.querySelectorAll("#chart-9 .mark-rect path")) {
             const {left, top, width, height} = bar.getBoundingClientRect();
             const place = {bubbles: true, clientX: left + width / 2, clientY: top + height / 2};
             for (const kind of ["pointerover", "mouseover", "pointermove", "mousemove"]) {

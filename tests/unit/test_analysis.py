@@ -10,34 +10,43 @@ import pytest
 
 from analysis.appearance import LADDER, LIGHT
 from analysis.labels import ROWS_MAX, label_runs
+from analysis.logarithmic import log_ticks
+from analysis.picture import TABLE_ROWS_MAX, Picture
 from analysis.program import main
-from analysis.report import CHARTS
-from analysis.request_durations import log_ticks
+from analysis.report import BY_SIZE, CHARTS
 from eventflow.log.runs import list_runs
 from eventflow.log.sql import connect
 from tests.asking import ask, one
-from tests.synthetic_log import PROFILES, resume_run, write_ladder, write_run
+from tests.synthetic_log import PROFILES, START_NS, resume_run, write_ladder, write_run
 
 HOSTILE = "https://h/{}</script><script>alert(1)</script><!--&\u2028'\""
-UNITS = re.compile(r"seconds|MiB|requests")
+UNITS = re.compile(r"seconds|MiB|requests|exponent|joules")
+CHOSEN = {"speed", "explore"}  # their axes are named by what a person chooses
+OF_PARTS = {"gantt", "memory_per_process", "requests_over_time"}  # their colours are not those of stages
+SIZES = (1, 4, 16, 64)
 
 each_chart = pytest.mark.parametrize("name", CHARTS)
 
 
 @functools.cache
-def specification(store: Path, name: str) -> dict[str, Any] | None:
-    """The Vega-Lite specification of a chart over all runs of a store; Altair has checked it against the schema."""
+def picture(store: Path, name: str) -> Picture | None:
+    """A chart over all runs of a store, with its words."""
     with closing(connect(store)) as connection:
-        chart = importlib.import_module(f"analysis.{name}").chart(connection)
-    return None if chart is None else chart.to_dict()
+        made: Picture | None = importlib.import_module(f"analysis.{name}").picture(connection)
+    return made
+
+
+def specification(store: Path, name: str) -> dict[str, Any] | None:
+    """The Vega-Lite specification of a chart; Altair has checked it against the schema."""
+    made = picture(store, name)
+    return None if made is None else made.specification()
 
 
 def rows(store: Path, name: str) -> list[dict[str, Any]]:
-    """The rows that a chart embeds."""
+    """The rows that a chart embeds, one after the other if there are several sets of them."""
     found = specification(store, name)
     assert found is not None
-    (values,) = found["datasets"].values()
-    return list(values)
+    return [row for values in found["datasets"].values() for row in values if "label" in row]
 
 
 def nodes(value: Any) -> list[dict[str, Any]]:
@@ -55,6 +64,16 @@ def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with two runs of each stage and size."""
+    store = tmp_path_factory.mktemp("sweep") / "store"
+    moments = itertools.count(START_NS, 10**10)
+    for size, seed, stage in itertools.product(SIZES, (1, 2), PROFILES):
+        write_run(store, stage, requests=size, seed=seed, failure_share=0.0, start_ns=next(moments))
+    return store
+
+
+@pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with a run of many requests and samples, and small ones beside it."""
     store = tmp_path_factory.mktemp("large") / "store"
@@ -65,25 +84,46 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class TestCharts:
     @each_chart
-    def test_every_run_is_shown(self, ladder: Path, name: str) -> None:
-        """Each chart shows every run, by its stage, in the order of the ladder and in the stage's colour."""
-        found = specification(ladder, name)
-        assert {row["label"] for row in rows(ladder, name)} == set(PROFILES)
-        colour = next(node["color"] for node in nodes(found) if "scale" in node.get("color", {}))
-        assert colour["scale"] == {"domain": list(PROFILES), "range": [LIGHT[stage] for stage in PROFILES]}
+    def test_every_stage_is_shown(self, ladder: Path, sweep: Path, name: str) -> None:
+        """Each chart shows every stage, in the order of the ladder and in the stage's colour."""
+        store = sweep if name in BY_SIZE else ladder
+        assert {row["label"] for row in rows(store, name)} == set(PROFILES)
+        scales = [
+            node["color"]["scale"] for node in nodes(specification(store, name)) if "scale" in node.get("color", {})
+        ]
+        if name not in OF_PARTS:
+            assert scales[0] == {"domain": list(PROFILES), "range": [LIGHT[stage] for stage in PROFILES]}
 
     @each_chart
-    def test_axes_have_units(self, ladder: Path, name: str) -> None:
-        """Every axis of amounts says what it counts, in which unit."""
-        axes = [node[axis] for node in nodes(specification(ladder, name)) for axis in ("x", "y") if axis in node]
-        amounts = [axis for axis in axes if isinstance(axis, dict) and axis.get("type") == "quantitative"]
-        assert amounts
-        assert all(UNITS.search(axis["title"]) for axis in amounts)
+    def test_axes_have_units(self, ladder: Path, sweep: Path, name: str) -> None:
+        """Every axis of amounts says what it counts, in which unit; where that is chosen, every choice does."""
+        found = nodes(specification(sweep if name in BY_SIZE else ladder, name))
+        axes = [node[axis] for node in found for axis in ("x", "y") if axis in node]
+        titles = [axis.get("title") for axis in axes if isinstance(axis, dict) and axis.get("type") == "quantitative"]
+        if name in CHOSEN:
+            titles += [title for node in found if "bind" in node for title in node["bind"].get("options", [])]
+        else:
+            assert all(titles)
+        assert titles
+        assert all(UNITS.search(title) for title in titles if title not in {None, "workers"})
+
+    @each_chart
+    def test_it_is_said_in_words_and_numbers(self, ladder: Path, sweep: Path, name: str) -> None:
+        """Beside each chart there is a sentence that names the stages, and a table of few rows with numbers in it."""
+        made = picture(sweep if name in BY_SIZE else ladder, name)
+        assert made is not None
+        assert made.seen.endswith(".")
+        assert "nan" not in made.seen
+        text = " ".join([made.seen, *made.table.head, *(cell for row in made.table.rows for cell in row)])
+        assert all(stage in text for stage in PROFILES)
+        assert 0 < len(made.table.rows) <= TABLE_ROWS_MAX
+        assert all(len(row) == len(made.table.head) for row in made.table.rows)
 
     @each_chart
     def test_little_is_embedded(self, large: Path, name: str) -> None:
         """However many requests, samples and runs there are, a chart embeds few rows."""
-        assert len(rows(large, name)) <= ROWS_MAX + 10
+        made = picture(large, name)
+        assert made is None or len(rows(large, name)) <= ROWS_MAX + 10
 
     @each_chart
     def test_nothing_to_show(self, store: Path, name: str) -> None:

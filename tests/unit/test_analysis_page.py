@@ -14,9 +14,13 @@ from typing import Any
 import pytest
 
 from analysis import appearance, page
-from analysis.appearance import DARK, LADDER, LIGHT, OTHER
-from analysis.page import Html, Page, element, json_in_html, render
-from analysis.report import CHARTS, write_report
+from analysis.appearance import DARK, LADDER, LIGHT, OTHER, PARTS
+from analysis.latency_phases import PHASES
+from analysis.markup import Html, element, json_in_html
+from analysis.memory_per_process import ROLES
+from analysis.page import Page, render
+from analysis.report import IN_RUNS, OF_RUNS, write_report
+from analysis.requests_over_time import OUTCOMES
 from analysis.settings import facts, flat
 from analysis.summary import headline, sentences
 from eventflow.errors import MissingExtra, UnknownRun, UsageError
@@ -92,6 +96,15 @@ class TestColours:
             pairs = itertools.combinations(stages, 2)
             assert not [pair for pair in pairs if difference(palette[pair[0]], palette[pair[1]], cones) < least]
 
+    @pytest.mark.parametrize("cones", CONES)
+    @pytest.mark.parametrize("palette", [LIGHT, DARK], ids=["light", "dark"])
+    def test_the_parts_of_a_run_can_be_told_apart(self, palette: dict[str, str], cones: str) -> None:
+        """With any kind of colour blindness phases, outcomes and roles that are shown together are different."""
+        stage_of = {colour: stage for stage, colour in LIGHT.items()}
+        for together in (PHASES, OUTCOMES, ROLES):
+            shown = [palette[stage_of[PARTS[part]]] for part in together if part != "request"]
+            assert not [pair for pair in itertools.combinations(shown, 2) if difference(*pair, cones) < 5]
+
     def test_every_colour_has_one_for_the_dark(self) -> None:
         """The page can repaint every colour, each into another."""
         assert set(LIGHT) == set(DARK) == {*LADDER, OTHER}
@@ -143,7 +156,11 @@ class TestWords:
             "The runs had different numbers of requests, so compare rates rather than times.",
             "Not shown, since nothing is recorded of it yet: r-1.",
         ]
-        assert sentences([run_row("loop", memory=None)], [], []) == ["No request failed."]
+        assert sentences([run_row("loop", memory=None)], [], [], [("r-2", "it is torn")]) == [
+            "Memory and CPU were not measured in loop.",
+            "No request failed.",
+            "Not shown, since it cannot be read: r-2 (it is torn).",
+        ]
 
     def test_facts_that_are_the_same_stand_once(self) -> None:
         """What all runs share is a list, what differs is a table with a row for each run."""
@@ -195,11 +212,12 @@ class TestPage:
         assert first == write_report(ladder, runs[::-1], tmp_path / "b.html").read_text(encoding="utf-8")
         found = Tags(first)
         data = json.loads(found.scripts[0])
-        assert len(data["charts"]) == len(CHARTS)
+        assert len(data["charts"]) == len({*OF_RUNS, "tradeoff", *IN_RUNS})
+        assert first.count("<summary>As a table</summary>") == first.count('role="img"') == len(data["charts"])
         assert re.findall(r"</svg>(\w+)</th>", first) == list(PROFILES)
         targets = [value for _, attributes in found.tags for key, value in attributes.items() if key in {"src", "href"}]
         assert targets == ["data:,"]
-        assert 1_500_000 > len(first) > 500_000
+        assert 2_500_000 > len(first) > 500_000
         assert [path.name for path in sorted(tmp_path.iterdir())] == ["a.html", "b.html"]
 
     def test_the_policy_names_the_scripts(self, ladder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,74 @@
+"""What a report is about: its runs, those that are looked into, and the rows of its table."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from analysis.labels import Label, Row, labelled
+from analysis.material import Material, open_material
+from analysis.sizes import representatives, sized, typical
+from analysis.summary import RUNS
+from eventflow.errors import UsageError
+from eventflow.log.runs import find_run
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+REPEATS_MIN = 3
+
+
+class Kind(Enum):
+    """What is compared: runs; stages, each with several runs of the same size; or stages over several sizes."""
+
+    RUNS = "runs"
+    STAGES = "stages"
+    SIZES = "sizes"
+
+
+class Contents(NamedTuple):
+    """The runs, and a connection to those that are looked into: all of them, or one of each stage.
+
+    `labels` and `rows` are those of the table: of runs, or of stages where those are what is compared.
+    """
+
+    material: Material
+    inner: "duckdb.DuckDBPyConnection"
+    labels: list[Label]
+    rows: list[Row]
+    kind: Kind
+
+
+@contextmanager
+def contents(store: Path, runs: Sequence[str]) -> Iterator[Contents]:
+    """What these runs have to show, while the context is open.
+
+    Raises:
+        UnknownRun: no run, or more than one, has such a name.
+        UsageError: none of the runs can be read, or has an event yet.
+    """
+    material = open_material(store, [find_run(store, run).run for run in runs])
+    opened = [material.connection]
+    try:
+        stages, by_stage = sized(material.connection)
+        kind = _kind(by_stage, len(stages))
+        if kind is Kind.RUNS:
+            found = Contents(material, material.connection, *labelled(material.connection, RUNS), kind)
+        else:
+            opened.append(open_material(store, representatives(by_stage)).connection)
+            found = Contents(material, opened[-1], stages, typical(by_stage), kind)
+        if not found.rows:
+            raise UsageError("there is no event to report on yet", "try again when a run has begun")
+        yield found
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def _kind(whole: Sequence[Row], stages: int) -> Kind:
+    """What runs that came to their end are good for."""
+    if len({row["size"] for row in whole}) > 1:
+        return Kind.SIZES
+    return Kind.STAGES if stages > 1 and len(whole) >= REPEATS_MIN * stages else Kind.RUNS
