@@ -1,6 +1,7 @@
 """`eventflow sql` and `eventflow report`: questions and pictures, from the log."""
 
 import contextlib
+import enum
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,10 +13,18 @@ from eventflow.cli.answers import Format, find_recipe, interruptible, print_answ
 from eventflow.cli.options import StoreOption
 from eventflow.cli.output import print_table
 from eventflow.errors import UsageError, name_of
-from eventflow.log.runs import find_run, list_runs, store_path
+from eventflow.log.runs import list_runs, store_path
 
 ROWS_SHOWN_MAX = 1_000
 RUNS_COMPARED_MAX = 20
+
+
+class Charts(enum.StrEnum):
+    """What charts are written as."""
+
+    HTML = "html"
+    PNG = "png"
+    SVG = "svg"
 
 
 def sql(
@@ -57,28 +66,43 @@ def sql(
 
 def report(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN]...", help="The runs to compare. Default: the newest twenty.")
+        list[str] | None,
+        typer.Argument(metavar="[RUN|SWEEP]...", help="The runs to compare, or a sweep. Default: the newest twenty."),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where to write the page.")] = Path(
-        "report.html"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="PATH", help="The page to write; for png and svg a folder."),
+    ] = None,
+    form: Annotated[
+        Charts, typer.Option("--format", help="One page, or a picture or drawing of each chart.")
+    ] = Charts.HTML,
     store: StoreOption = None,
 ) -> None:
-    """Write one self-contained page of charts about one run or several.
+    """Write one self-contained page of charts about one run or several, or about a sweep.
+
+    Runs with different numbers of requests are compared by that number: speed, memory and how time grows. A run that
+    cannot be read is named on the page and hides none of the others.
 
     Example: eventflow report latest -o report.html
+
+    Example: eventflow report latest --format png -o charts
     """
-    from analysis.report import write_report
+    from analysis.material import asked_runs
+    from analysis.report import write_pictures, write_report
 
     folder = store_path(store)
-    runs = [find_run(folder, name).run for name in names or _newest(folder)]
+    runs, sweep = asked_runs(folder, names or _newest(folder))
+    out = out or Path("report.html" if form is Charts.HTML else "report")
     try:
-        written = write_report(folder, runs, out)
+        if form is Charts.HTML:
+            written = [write_report(folder, runs, out, sweep)]
+        else:
+            written = write_pictures(folder, runs, out, form.value)
     except OSError as problem:
         raise UsageError(
-            f"{name_of(str(out))} cannot be written ({problem.strerror})", "name another file with --out"
+            f"{name_of(str(out))} cannot be written ({problem.strerror})", "name another place with --out"
         ) from problem
-    sys.stdout.write(f"{written.absolute()}\n")
+    sys.stdout.write("".join(f"{path.absolute()}\n" for path in written))
 
 
 def _answer(query: str | None, form: Format, out: Path | None, store: Path) -> None:
