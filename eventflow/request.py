@@ -21,6 +21,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import quote
@@ -153,6 +154,17 @@ def count_requests(path: str) -> int | None:
             return sum(map(_is_request, _lines(file)))
     except OSError:
         return None
+
+
+def first_lines(path: str, count: int) -> list[bytes]:
+    """The lines of the first `count` items that `read_requests` gives for a file, as they are, each with its end.
+
+    Raises:
+        UsageError: as `open_input`.
+    """
+    with open_input(path) as file:
+        lines = islice(filter(_is_request, _lines(file)), count)
+        return [line if line.endswith(b"\n") else line + b"\n" for line in lines]
 
 
 def _standard_input() -> BinaryIO:

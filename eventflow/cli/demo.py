@@ -4,24 +4,21 @@ Each stage runs as `eventflow run` in a process of its own, so what is measured 
 process only follows the logs.
 """
 
-import os
 import shlex
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 
 from eventflow.cli.options import JsonOption, StoreOption
 from eventflow.cli.output import print_json, result_console, status_console, table
 from eventflow.cli.progress_view import progress_bar
-from eventflow.errors import EventflowError, MissingExtra, StoreError, UsageError
+from eventflow.cli.stage_process import program_name, read_summary, run_command
+from eventflow.errors import EventflowError, MissingExtra, UsageError
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import list_runs, store_path
 from eventflow.quantities import format_count, format_duration, format_size, parse_duration, parse_share, parse_size
@@ -96,25 +93,8 @@ def _run_stages(stages: Iterable[str], origin: "Origin", store: Path, work: Path
 
 
 def _run_stage(stage: str, urls: Path, store: Path, out: Path, requests: int) -> "Summary":
-    from stages.running import Summary
-
     before = {folder.run for folder in list_runs(store)}
-    command = [
-        sys.executable,
-        "-m",
-        "eventflow",
-        "run",
-        stage,
-        "--input",
-        str(urls),
-        "--out",
-        str(out),
-        "--store",
-        str(store),
-        "--timeout",
-        "1s",
-        "--json",
-    ]
+    command = run_command(stage, urls, store, out, timeout="1s")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:  # noqa: S603
         try:
             with _progress(stage, store, before, process, requests):
@@ -122,12 +102,7 @@ def _run_stage(stage: str, urls: Path, store: Path, out: Path, requests: int) ->
         except BaseException:
             process.terminate()
             raise
-    try:
-        return msgspec.json.decode(answer, type=Summary)
-    except msgspec.MsgspecError as problem:
-        raise StoreError(
-            f"the stage {stage} ended with status {process.returncode}: see its message above"
-        ) from problem
+    return read_summary(stage, answer, process.returncode)
 
 
 @contextmanager
@@ -195,7 +170,7 @@ def _suggest(report: str | None, run: str, store: Path | None) -> None:
     if report:
         console.print(f"\nReport: {report}", markup=False, soft_wrap=True)
     console.print("\nNext:", markup=False)
-    program, option = _program(), f" --store {shlex.quote(str(store))}" if store else ""
+    program, option = program_name(), f" --store {shlex.quote(str(store))}" if store else ""
     query = "FROM requests SELECT error, count(*) WHERE state = 'failed' GROUP BY error"
     for arguments, comment in (
         (f"events {run} --stream request-0{option}", "one request, step by step"),
@@ -204,14 +179,3 @@ def _suggest(report: str | None, run: str, store: Path | None) -> None:
     ):
         console.print(f"  {program} {arguments}", markup=False, soft_wrap=True)
         console.print(f"      {comment}", style="dim", markup=False, soft_wrap=True)
-
-
-def _program() -> str:
-    """How the person can call this program from here: it may be in a virtual environment that is not activated."""
-    here = Path(sys.argv[0])
-    if here.name != "eventflow":
-        return f"{Path(sys.executable).name} -m eventflow"
-    found = shutil.which("eventflow")
-    if found and here.exists() and Path(found).samefile(here):
-        return "eventflow"
-    return shlex.quote(os.path.relpath(here))

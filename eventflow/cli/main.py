@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from eventflow.cli.check import doctor, verify
+from eventflow.cli.compare import compare
 from eventflow.cli.demo import demo
 from eventflow.cli.maintain import repair, seal
 from eventflow.cli.origin import origin
@@ -20,6 +21,7 @@ from eventflow.cli.problem import problem
 from eventflow.cli.query import report, sql
 from eventflow.cli.run import resume, run
 from eventflow.cli.show import events, runs
+from eventflow.cli.sweep import sweep
 from eventflow.cli.top import top
 from eventflow.errors import EventflowError, StoreError
 
@@ -46,7 +48,7 @@ app = typer.Typer(
 demos = typer.Typer(invoke_without_command=True, callback=demo)
 demos.command()(problem)
 app.add_typer(demos, name="demo")
-for command in (run, resume, runs, top, events, sql, report, verify, seal, repair, doctor, origin):
+for command in (run, resume, runs, top, events, sql, sweep, compare, report, verify, seal, repair, doctor, origin):
     app.command()(command)
 
 

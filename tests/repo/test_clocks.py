@@ -13,6 +13,7 @@ READERS = {
     "eventflow/log/views.py": "the name of a column",
     "eventflow/recorder.py": "the time of an event",
     "eventflow/sources.py": "the clock itself",
+    "eventflow/sweep.py": "the name of a sweep",
 }
 
 
