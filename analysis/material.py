@@ -12,13 +12,12 @@ import msgspec
 
 from analysis.timed import keep
 from eventflow.errors import EventflowError, UsageError
-from eventflow.log.runs import RunFolder, RunInfo, find_run, list_runs
+from eventflow.log.runs import RunFolder, RunInfo, find_run
 from eventflow.log.sql import connect
+from eventflow.sweep import sweep_named, sweep_runs
 
 if TYPE_CHECKING:
     import duckdb
-
-SWEEP_ENDING = ".sweep.json"
 
 
 class Material(msgspec.Struct, frozen=True):
@@ -53,25 +52,12 @@ def asked_runs(store: Path, names: Sequence[str]) -> tuple[list[str], str]:
         UnknownRun: no run, or more than one, has such a name, nor has a sweep.
         UsageError: the sweep has no run yet.
     """
-    if len(names) == 1 and (found := sweep_runs(store, names[0])):
-        sweep, runs = found
+    if len(names) == 1 and (sweep := sweep_named(store, names[0])):
+        runs = [run.run for run in sweep_runs(store, sweep)]
         if not runs:
-            raise UsageError(f"the sweep {sweep} has no run yet", "go on with it")
+            raise UsageError(f"the sweep {sweep} has no run yet", f"go on with `eventflow sweep --resume {sweep}`")
         return runs, sweep
     return [find_run(store, name).run for name in names], ""
-
-
-def sweep_runs(store: Path, name: str) -> tuple[str, list[str]] | None:
-    """The whole name of a sweep and its runs, without the warm-ups; None if no sweep has this name, or such a part."""
-    sweeps = [path.name.removesuffix(SWEEP_ENDING) for path in sorted(store.glob(f"*{SWEEP_ENDING}"))]
-    fitting = [sweep for sweep in sweeps if sweep == name] or [
-        sweep for sweep in sweeps if name and (sweep.startswith(name) or sweep.endswith(name))
-    ]
-    if len(fitting) != 1:
-        return None
-    infos, _ = _described(store, [folder.run for folder in list_runs(store)])
-    labels = {run: info.labels for run, info in infos.items()}
-    return fitting[0], [run for run, of in labels.items() if of.get("sweep") == fitting[0] and "warm-up" not in of]
 
 
 def _described(store: Path, runs: Sequence[str]) -> tuple[dict[str, RunInfo], list[tuple[str, str]]]:

@@ -195,22 +195,34 @@ def sweep_names(store: Path) -> list[str]:
     return []
 
 
-def find_sweep(store: Path, name: str) -> Sweep | None:
-    """The sweep of that name, or whose name begins or ends so; `latest-sweep` is the newest. None if there is none.
+def sweep_named(store: Path, name: str) -> str | None:
+    """The whole name of the sweep of that name, or whose name begins or ends so; `latest-sweep` is the newest.
+
+    None if there is none.
 
     Raises:
         UnknownRun: several sweeps fit.
-        StoreError: its plan cannot be read.
     """
     names = sweep_names(store)
     if name == "latest-sweep":
-        return read_sweep(store, names[-1]) if names else None
+        return names[-1] if names else None
     fitting = [known for known in names if known == name] or [
         known for known in names if name and (known.startswith(name) or known.endswith(name))
     ]
     if len(fitting) > 1:
         raise UnknownRun(name, str(store), tuple(fitting))
-    return read_sweep(store, fitting[0]) if fitting else None
+    return fitting[0] if fitting else None
+
+
+def find_sweep(store: Path, name: str) -> Sweep | None:
+    """The plan of the sweep that `sweep_named` finds.
+
+    Raises:
+        UnknownRun: several sweeps fit.
+        StoreError: its plan cannot be read.
+    """
+    found = sweep_named(store, name)
+    return None if found is None else read_sweep(store, found)
 
 
 def read_sweep(store: Path, name: str) -> Sweep:
@@ -229,16 +241,16 @@ def read_sweep(store: Path, name: str) -> Sweep:
     return sweep
 
 
-def sweep_runs(store: Path, sweep: Sweep) -> list[SweepRun]:
-    """The runs of a sweep, oldest first, without its warm-ups. Some may be unfinished, or of no use."""
+def sweep_runs(store: Path, sweep: str) -> list[SweepRun]:
+    """The runs of the sweep of that whole name, oldest first, without its warm-ups. Some may be unfinished."""
     return [made for folder in list_runs(store) if (made := _as_sweep_run(folder, sweep)) is not None]
 
 
-def _as_sweep_run(folder: RunFolder, sweep: Sweep) -> SweepRun | None:
+def _as_sweep_run(folder: RunFolder, sweep: str) -> SweepRun | None:
     try:
         info = folder.info()
         labels = info.labels
-        if labels.get(SWEEP) != sweep.name or WARM_UP in labels:
+        if labels.get(SWEEP) != sweep or WARM_UP in labels:
             return None
         return SweepRun(folder.run, info.stage, int(labels[SIZE]), int(labels[REPEAT]))
     except (StoreError, KeyError, ValueError):  # a run that cannot be read, or that a person labelled, is none of ours

@@ -60,13 +60,13 @@ class Desk:
     def completed(self) -> "Counter[Cell]":
         """How many completed runs each cell has."""
         done = {run for run, state in query(self.store, "SELECT run, state FROM runs") if state == "completed"}
-        return Counter(run.cell for run in sweep_runs(self.store, self.sweep()) if run.run in done)
+        return Counter(run.cell for run in sweep_runs(self.store, self.sweep().name) if run.run in done)
 
     def wait_live_run(self, after: int) -> None:
         """Return when a run of the sweep is going on, and so many others are there."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            runs = sweep_runs(self.store, self.sweep()) if find_sweep(self.store, "latest-sweep") else []
+            runs = sweep_runs(self.store, self.sweep().name) if find_sweep(self.store, "latest-sweep") else []
             if len(runs) > after and RunFolder(self.store / runs[-1].run).is_live():
                 return
             time.sleep(0.01)
@@ -100,7 +100,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(desk: Desk) -> None:
         process.kill()
         process.communicate()
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while any(RunFolder(desk.store / run.run).is_live() for run in sweep_runs(desk.store, desk.sweep())):
+    while any(RunFolder(desk.store / run.run).is_live() for run in sweep_runs(desk.store, desk.sweep().name)):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     before = desk.completed()

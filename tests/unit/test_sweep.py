@@ -156,5 +156,5 @@ def test_the_runs_of_a_sweep_are_those_with_its_labels(tmp_path: Path) -> None:
     create_run(tmp_path, stage="loop")
     damaged = create_run(tmp_path, stage="loop", labels=labels_of(sweep, cell))
     (damaged.path / "run.json").write_bytes(os.urandom(10))
-    (found,) = sweep_runs(tmp_path, sweep)
+    (found,) = sweep_runs(tmp_path, sweep.name)
     assert (found.run, found.cell) == (wanted.run, cell)
