@@ -60,9 +60,11 @@ def _memory(measured: Sequence[Row]) -> str:
     errors = [row["memory_error_bytes"] for row in measured if row["memory_error_bytes"] is not None]
     said = f"{' or '.join(kinds)}, sampled {min(samples):,} to {max(samples):,} times in a run"
     if errors and max(errors):
-        said += f"; in between it may have been higher, by {memory_text(max(errors))} at most"
+        said += (
+            f"; peaks in between are counted as the kernel noted them, and may be {memory_text(max(errors))} too high"
+        )
     elif errors:
-        said += "; what was higher in between is counted too"
+        said += "; peaks in between are counted as the kernel noted them"
     return said
 
 

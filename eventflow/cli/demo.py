@@ -144,7 +144,7 @@ def _report(store: Path, summaries: "list[Summary]", out: Path) -> str | None:
 
 
 def _compare(summaries: "list[Summary]") -> None:
-    columns = ("stage", "time", "requests/s", "peak memory", "CPU", "processes", "completed", "failed")
+    columns = ("stage", "time", "requests/s", "peak memory", "CPU", "energy", "processes", "completed", "failed")
     rows = [
         (
             summary.stage,
@@ -152,6 +152,7 @@ def _compare(summaries: "list[Summary]") -> None:
             f"{summary.requests_per_second:,.0f}",
             format_size(summary.peak_memory_bytes),
             format_duration(summary.cpu_seconds),
+            "–" if summary.energy_joules is None else f"{summary.energy_joules:,.3g} J",
             format_count(summary.processes_max),
             format_count(summary.completed),
             format_count(summary.failed),
@@ -162,7 +163,11 @@ def _compare(summaries: "list[Summary]") -> None:
     console.print()
     console.print(table(columns, rows, right=columns[1:], title="The same downloads, in every stage"))
     kinds = ", ".join(sorted({summary.memory_kind.upper() for summary in summaries}))
-    console.print(f"Peak memory is the sum over all processes ({kinds}). The failures were asked for.", style="dim")
+    energy = " and ".join(sorted({summary.energy_kind or "unknown" for summary in summaries}))
+    console.print(
+        f"Peak memory is the sum over all processes ({kinds}), energy is {energy}. The failures were asked for.",
+        style="dim",
+    )
 
 
 def _suggest(report: str | None, run: str, store: Path | None) -> None:
@@ -175,7 +180,9 @@ def _suggest(report: str | None, run: str, store: Path | None) -> None:
     for arguments, comment in (
         (f"events {run} --stream request-0{option}", "one request, step by step"),
         (f'sql "{query}"{option}', "why some failed"),
-        ("run loop --input urls.txt --out files/", "your own list, one URL a line"),
+        ("demo problem", "what each stage is bad at, seen by running it"),
+        ("sweep --requests 1,10,...,1000", "the same over growing numbers of requests"),
+        ("run director --input urls.txt --out files/", "your own list, one URL a line"),
     ):
         console.print(f"  {program} {arguments}", markup=False, soft_wrap=True)
         console.print(f"      {comment}", style="dim", markup=False, soft_wrap=True)
