@@ -112,14 +112,14 @@ def about(seconds: float) -> str:
     """A time as exactly as an estimate is.
 
     >>> [about(seconds) for seconds in (2, 33, 75, 600, 4000, 90_000)]
-    ['a few seconds', '35 s', '2 min', '10 min', '1 h 10 min', '25 h']
+    ['a few seconds', 'about 35 s', 'about 2 min', 'about 10 min', 'about 1 h 10 min', 'about 25 h']
     """
     if seconds < 8:
         return "a few seconds"
     if seconds <= 55:
-        return f"{math.ceil(seconds / 5) * 5} s"
+        return f"about {math.ceil(seconds / 5) * 5} s"
     minutes = math.ceil(seconds / 60)
     if minutes < 60:
-        return f"{minutes} min"
+        return f"about {minutes} min"
     hours, rest = divmod(math.ceil(minutes / 10) * 10, 60)
-    return f"{hours} h {rest:02} min" if rest else f"{hours} h"
+    return f"about {hours} h {rest:02} min" if rest else f"about {hours} h"

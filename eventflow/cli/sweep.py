@@ -30,7 +30,7 @@ def _option(name: str, metavar: str, text: str) -> Any:
 def sweep(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="[SWEEP]", help="With --resume: which one, by its name. Default: the newest."),
+        typer.Argument(metavar="SWEEP", help="With --resume: which one, by its name. Default: the newest."),
     ] = None,
     stages: Annotated[str | None, _option("stages", "all|LIST", "Which stages.")] = None,
     requests: Annotated[

@@ -122,10 +122,17 @@ class Workshop:
         self._reset = reset
 
     def write_lists(self, lines: Iterable[bytes]) -> None:
-        """A list for each number of requests: the beginning of the same one."""
+        """A list for each number of requests: the beginning of the same one.
+
+        Raises:
+            StoreError: there is no room.
+        """
         all_lines = list(islice(lines, self._sweep.sizes[-1]))
-        for size in {*self._sweep.sizes, warm_up_size(self._sweep)}:
-            self._list(size).write_bytes(b"".join(all_lines[:size]))
+        try:
+            for size in {*self._sweep.sizes, warm_up_size(self._sweep)}:
+                self._list(size).write_bytes(b"".join(all_lines[:size]))
+        except OSError as problem:
+            raise _no_room(problem) from problem
 
     def carry_out(
         self, cell: Cell, *, is_warm_up: bool = False, until: float | None = None, tick: Callable[[float], None]
@@ -137,8 +144,14 @@ class Workshop:
             is_warm_up: whether its run is labelled so.
             until: when it is ended in order, by the monotonic clock.
             tick: told now and then how long it has been running, in seconds.
+
+        Raises:
+            StoreError: the embedded origin is gone.
         """
-        self._reset()
+        try:
+            self._reset()
+        except OSError as problem:
+            raise StoreError(f"the embedded origin is gone ({problem.strerror or problem})") from problem
         out = self._folder / "files"
         labels = labels_of(self._sweep, cell, is_warm_up=is_warm_up)
         command = run_command(cell.stage, self._list(cell.size), self._store, out, labels=labels)
@@ -167,22 +180,37 @@ def open_workshop(store: Path, sweep: Sweep, stopping: Stopping) -> Iterator[Wor
     """A workshop with its lists, and with the embedded origin where the user has given no list.
 
     Raises:
-        OriginStartFailed: it did not start.
+        StoreError: there is no room for the lists, or the origin did not start.
         UsageError: the user's list cannot be read.
     """
     prefix = f"eventflow-{sweep.name}-"
     for left in Path(tempfile.gettempdir()).glob(f"{prefix}*"):  # by a sitting that was killed; there is but one
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True) as folder:
+    with _temporary_folder(prefix) as folder:
         if sweep.source is not None:
-            workshop = Workshop(store, sweep, Path(folder), stopping)
+            workshop = Workshop(store, sweep, folder, stopping)
             workshop.write_lists(first_lines(sweep.source, sweep.sizes[-1]))
             yield workshop
             return
         with start_origin(origin_settings(sweep)) as origin:
-            workshop = Workshop(store, sweep, Path(folder), stopping, origin.reset)
+            workshop = Workshop(store, sweep, folder, stopping, origin.reset)
             workshop.write_lists(entry.tsv() for entry in origin.entries())
             yield workshop
+
+
+@contextmanager
+def _temporary_folder(prefix: str) -> Iterator[Path]:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    except OSError as problem:
+        raise _no_room(problem) from problem
+    with folder as path:
+        yield Path(path)
+
+
+def _no_room(problem: OSError) -> StoreError:
+    reason = f"the temporary folder cannot be written ({problem.strerror or problem})"
+    return StoreError(f"{reason}: make room there, or name another one with TMPDIR")
 
 
 def origin_settings(sweep: Sweep) -> OriginSettings:

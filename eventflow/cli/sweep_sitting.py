@@ -18,7 +18,7 @@ from eventflow.cli.sweep_cells import Outcome, Stopping, Workshop, open_workshop
 from eventflow.cli.sweep_result import in_short, is_done
 from eventflow.cli.sweep_view import SweepView, open_view
 from eventflow.disk import Disk
-from eventflow.errors import UsageError
+from eventflow.errors import StoreError, UsageError
 from eventflow.log.runs import RunFolder, store_path
 from eventflow.quantities import format_count, format_duration, format_size
 from eventflow.sweep import Cell, Sweep, cells, cells_left, sweep_path, sweep_runs, warm_up_size
@@ -89,6 +89,8 @@ class _Sitting:
             status = 130 if why in ("interrupted", _BUDGET) else 3
         except KeyboardInterrupt:
             pass
+        except StoreError as problem:
+            why, status = str(problem), 3
         if not why or not self._left:
             took = format_duration(time.monotonic() - self._begun)
             self._view.show(f"{self._total} of {self._total}", 1.0, f"took {took}")
@@ -119,14 +121,13 @@ class _Sitting:
 
     def _introduce(self) -> None:
         plan, done = self._plan, self._total - len(self._left)
+        stages = f"{len(plan.stages)} stage{'s' * (len(plan.stages) != 1)}"
         sizes = f"{', '.join(map(format_count, plan.sizes))} request{'s' * (plan.sizes[-1] != 1)}"
-        files = (
-            "of your list" if plan.source else f"of {format_size(plan.size)}, {format_duration(plan.latency_s)} away"
-        )
+        files = f"of {format_size(plan.size)}, {format_duration(plan.latency_s)} away"
+        files = "of your list" if plan.source else files
+        often = "once" if plan.repeat == 1 else f"{plan.repeat} times"
         runs = f"{done} of {self._total} runs are there" if done else f"{self._total} runs"
-        self._view.tell(
-            f"sweep {plan.name}: {len(plan.stages)} stages with {sizes} {files}, {plan.repeat} times each: {runs}"
-        )
+        self._view.tell(f"sweep {plan.name}: {stages} with {sizes} {files}, {often} each: {runs}")
 
     def _warm_up(self, workshop: Workshop, until: float | None) -> str:
         """One small run of each stage that has something left. Returns why the sweep is to stop, if it is."""
@@ -137,7 +138,7 @@ class _Sitting:
             if why := self._carry_out(workshop, cell, until, f"warm-up: {stage}", is_warm_up=True):
                 return why
         left = self._costs.left((cell.stage, cell.size) for cell in self._left)
-        self._view.tell(f"warmed up; the {len(self._left)} runs will take about {about(left)}")
+        self._view.tell(f"warmed up; the {len(self._left)} runs will take {about(left)}")
         return ""
 
     def _run_cells(self, workshop: Workshop, until: float | None) -> str:

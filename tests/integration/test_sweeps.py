@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from eventflow.disk import Disk
@@ -216,6 +217,20 @@ def test_where_every_run_fails_the_sweep_ends(desk: Desk) -> None:
     assert (status, out) == (3, "")
     assert errors.count("the run failed: ") == 3
     assert "three runs failed one after the other: 0 of 12 runs are done" in errors
+
+
+def test_a_sweep_without_its_origin_stops(desk: Desk) -> None:
+    """The embedded origin was killed: the sweep says so, status 3, and goes on with another."""
+    with desk.start(*TINY[:-4], "--latency", "300ms") as process:
+        desk.wait_live_run(after=0)
+        (origin,) = [one for one in psutil.Process(process.pid).children() if "eventflow.origin" in one.cmdline()]
+        origin.kill()
+        _, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    assert process.returncode == 3
+    assert "the embedded origin is gone" in errors
+    assert "sweep --resume" in errors
+    assert desk.run("--resume")[0] in (0, 1)
+    assert set(desk.completed().values()) == {1}
 
 
 @pytest.mark.parametrize(

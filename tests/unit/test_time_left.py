@@ -56,6 +56,6 @@ def test_noise_never_makes_a_cost_negative(seconds: float) -> None:
 def test_no_more_is_said_than_is_known() -> None:
     """Rounded up, in units that fit."""
     assert about(7.9) == "a few seconds"
-    assert about(55) == "55 s"
-    assert about(56) == "1 min"
-    assert about(3600) == "1 h"
+    assert about(55) == "about 55 s"
+    assert about(56) == "about 1 min"
+    assert about(3600) == "about 1 h"
