@@ -78,6 +78,7 @@ def _figures(rows: Sequence[Row]) -> list[Figure]:
         Figure("rate", "per s", lambda row: _number(row["rate"]), lambda row: -row["rate"] if row["rate"] else None),
         Figure("peak memory", "MiB", lambda row: _number(row["memory"], MIB), lambda row: row["memory"]),
         Figure("CPU", "s", lambda row: _number(row["cpu_seconds"]), lambda row: row["cpu_seconds"]),
+        Figure("energy", "J", lambda row: _number(row["energy_joules"]), lambda row: row["energy_joules"]),
         Figure("requests", "", lambda row: f"{row['requests']:,}"),
         Figure("completed", "", lambda row: f"{row['completed']:,}"),
         Figure("failed", "", lambda row: f"{row['failed']:,}"),

@@ -77,12 +77,13 @@ def spread(found: Sequence[Row], field: str) -> tuple[float, float] | None:
 
 def typical(found: Sequence[Row]) -> list[Row]:
     """A row for each stage at the largest common size, with the columns of a run's row: the medians of its runs."""
-    figures = ("seconds", "rate", "cpu_seconds", "workers", "completed", "failed", "cancelled", "bytes", "events")
+    counts = ("workers", "completed", "failed", "cancelled", "bytes", "events")
+    figures = ("seconds", "rate", "cpu_seconds", "energy_joules")
     made = []
     for stage, there in largest_common(found).items():
         row: Row = {"run": there[0]["run"], "label": stage, "stage": stage, "state": "completed", "runs": len(there)}
         row |= {"requests": there[0]["size"], "memory": middle(there, "peak_memory_bytes")}
         row |= {"kind": (there[0]["memory_kind"] or "").upper()}
         row |= {field: middle(there, field) for field in figures}
-        made.append(row | {field: round(row[field]) for field in figures[3:]})
+        made.append(row | {field: round(middle(there, field) or 0) for field in counts})
     return made

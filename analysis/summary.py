@@ -8,7 +8,8 @@ from analysis.labels import Row
 RUNS = """
     SELECT
         run, workers, state, seconds, requests, completed, failed, cancelled, bytes, requests_per_second AS rate,
-        peak_memory_bytes AS memory, upper(memory_kind) AS kind, cpu_seconds, events
+        peak_memory_bytes AS memory, upper(memory_kind) AS kind, cpu_seconds,
+        energy_joules, events
     FROM runs
 """
 RUNS_NAMED_MAX = 4

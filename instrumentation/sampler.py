@@ -9,8 +9,8 @@ of a child that lives 50 ms, a reading follows at once.
 
 Invariants:
     `sampling_seconds`, over all samples, is the CPU time of the sampler's thread and of the first and last sample;
-    the rest after a look or a reading is 300 or 250 times its cost, so that together they take 0.8 % of a core; but a
-    look comes at least every 0.1 s, a reading every 5 s, and while memory rises, by a thirtieth more than ever before
+    the rest after a look or a reading is 400 or 250 times its cost, so that together they take 0.7 % of a core; but a
+    look comes at least every 0.25 s, a reading every 5 s, and while memory rises, by a thirtieth more than ever before
     each time, readings follow one another as fast as they can: there are few of those;
     `cpu_seconds` counts from `start` and never falls, though a reading may miss a process that is just being reaped;
     a fault while measuring is counted or kept, and never reaches the work.
@@ -35,9 +35,9 @@ from instrumentation.processes import Reading, look_at_tree, read_tree
 
 REST_MIN_S = 0.02
 RISING_REST_S = 0.005
-LOOK_REST_MAX_S = 0.1
+LOOK_REST_MAX_S = 0.25
 READING_REST_MAX_S = 5.0
-LOOK_COSTS = 300
+LOOK_COSTS = 400
 READING_COSTS = 250
 MEASURE_EVERY_S = 5.0
 RISE_BYTES_MIN = 1 << 20

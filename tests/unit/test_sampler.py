@@ -48,11 +48,11 @@ def marked(*processes: tuple[int, int, int], memory_bytes: int = 100) -> Reading
 
 @pytest.mark.parametrize(
     ("cost_s", "look_s", "reading_s"),
-    [(0.0, 0.02, 0.02), (0.0002, 0.06, 0.05), (0.001, 0.1, 0.25), (0.1, 0.1, 5.0), (7.0, 7.0, 7.0)],
+    [(0.0, 0.02, 0.02), (0.0002, 0.08, 0.05), (0.001, 0.25, 0.25), (0.1, 0.25, 5.0), (7.0, 7.0, 7.0)],
     ids=["free", "cheap", "a look at its limit", "a reading at its limit", "dear"],
 )
 def test_the_rest_keeps_the_budget(cost_s: float, look_s: float, reading_s: float) -> None:
-    """A rest is 300 looks or 250 readings long, within bounds, and never shorter than what it follows."""
+    """A rest is 400 looks or 250 readings long, within bounds, and never shorter than what it follows."""
     assert rest_seconds(cost_s, LOOK_COSTS, LOOK_REST_MAX_S) == pytest.approx(look_s)
     assert rest_seconds(cost_s, READING_COSTS, READING_REST_MAX_S) == pytest.approx(reading_s)
     assert 1 / LOOK_COSTS + 1 / READING_COSTS < 0.01
