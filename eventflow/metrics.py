@@ -64,6 +64,7 @@ DEFAULT = (0.0, 5.0, 10.0, 25.0, 50.0, 75.0, 100.0, 250.0, 500.0, 750.0, 1000.0,
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.\-/]{0,254}")
 _INFINITY = float("inf")
+_TEXT_CHARACTERS_MAX = 1_000
 
 Given = Mapping[str, str | int | float | bool]
 InstrumentT = TypeVar("InstrumentT", bound="Instrument")
@@ -99,10 +100,7 @@ class Series:
 
     def __init__(self, instrument: Instrument, attributes: Given) -> None:
         self.instrument = instrument
-        self.attributes: Attributes = {
-            key: redact_url(value) if isinstance(value, str) and "://" in value else value
-            for key, value in attributes.items()
-        }
+        self.attributes: Attributes = {_text(key): _attribute(value) for key, value in attributes.items()}
 
     def measure(self, value: float) -> None:
         """Take one measurement.
@@ -110,10 +108,11 @@ class Series:
         Raises:
             ValueError: it is infinite or not a number.
         """
+        value = float(value)
         if not -_INFINITY < value < _INFINITY:
             raise ValueError(f"{self.instrument.name} cannot be {value}: measure a finite number")
-        if _books:
-            _books[-1].take(self, value)
+        for book in _books[-1:]:
+            book.take(self, value)
 
 
 class Counter(Instrument):
@@ -250,6 +249,7 @@ class _Book:
         self._totals: dict[Series, _Totals] = {}
         self._levels: dict[Series, float] = {}
         self._span: Span | None = None
+        self.failed = 0  # measurements that could not be recorded
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -280,7 +280,12 @@ class _Book:
         with self._lock:
             taken, self._totals = self._totals, {}
         for series, totals in taken.items():
-            self._record(series, totals)
+            try:
+                self._record(series, totals)
+            except StoreError:
+                raise
+            except Exception:  # noqa: BLE001  (the guard of this module: one bad series hides no other, and no run fails)
+                self.failed += totals.count
 
     def close(self) -> None:
         """Record the rest. A log that cannot be written has told the run already."""
@@ -315,8 +320,10 @@ class _Book:
         )
 
     def _begin(self) -> None:
-        self._thread = threading.Thread(target=self._write_now_and_then, name="eventflow-metrics", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._write_now_and_then, name="eventflow-metrics", daemon=True)
+        with suppress(RuntimeError):  # no thread can be had: then all is written at the end
+            thread.start()
+            self._thread = thread
 
     def _write_now_and_then(self) -> None:
         with suppress(StoreError):
@@ -340,6 +347,21 @@ def _register(made: InstrumentT) -> InstrumentT:
     if type(found) is not type(made) or (found.unit, found.boundaries) != (made.unit, made.boundaries):
         raise UsageError(f"{name_of(made.name)} is another instrument already", "give one of them another name or unit")
     return found
+
+
+def _attribute(value: object) -> str | int | float | bool:
+    """An attribute as the log can hold it: URLs lose their secrets, what is neither text nor a number is its text."""
+    if isinstance(value, bool | int):
+        return value if isinstance(value, bool) or abs(value) < 2**63 else str(value)
+    if isinstance(value, float):
+        return value if -_INFINITY < value < _INFINITY else str(value)
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    """What a person reads, in UTF-8 and not too long; a name of a file may hold bytes that are not."""
+    text = str(value)[:_TEXT_CHARACTERS_MAX].encode(errors="backslashreplace").decode()
+    return redact_url(text) if "://" in text else text
 
 
 def _ascending(name: str, boundaries: tuple[float, ...]) -> tuple[float, ...]:

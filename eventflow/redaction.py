@@ -10,6 +10,7 @@ Invariants:
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import unquote
@@ -72,18 +73,34 @@ def redact_command(argv: Sequence[str]) -> tuple[str, ...]:
     """An argument list as it may be recorded: URLs are redacted, and so is what follows a name that looks secret.
 
     An argument that holds `name=` or `name:` keeps what stands before the value and loses the rest; an option of such a
-    name hides the argument after it. Never raises.
+    name hides the argument after it. One that is a command line itself (`sh -c '…'`) is treated as one. Never raises.
 
     >>> redact_command(["curl", "-H", "Authorization: Bearer x", "--token", "y", "http://me:z@h/"])
     ('curl', '-H', 'Authorization: REDACTED', '--token', 'REDACTED', 'http://REDACTED:REDACTED@h/')
     """
+    return _redact_arguments(argv, _NESTED_MAX)
+
+
+def _redact_arguments(argv: Sequence[str], nested: int) -> tuple[str, ...]:
     shown: list[str] = []
     before = ""
     for argument in argv:
         hidden = _hides_next(before) or (before in _LOGIN_OPTIONS and ":" in argument)
-        shown.append(REDACTED if hidden else _redact_argument(argument))
+        shown.append(REDACTED if hidden else _redact_command_line(_redact_argument(argument), nested))
         before = "" if hidden else argument
     return tuple(shown)
+
+
+def _redact_command_line(argument: str, nested: int) -> str:
+    """An argument that consists of several words, as the command line that it may be."""
+    if not nested or not any(letter.isspace() for letter in argument):
+        return argument
+    try:
+        words = shlex.split(argument)
+    except ValueError:  # a quote that is not closed
+        words = argument.split()
+    shown = _redact_arguments(words, nested - 1)
+    return argument if list(shown) == words else shlex.join(shown)
 
 
 @lru_cache(maxsize=1024)

@@ -45,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         source_size, source_mtime_ns: what the input file was when the run began.
         program: the argument list of the external program of the subprocess stage, with `{path}`, `{name}` and `{url}`
             to fill in.
+        program_kept: whether that is all of it: what looked secret is not kept.
         timeout_s: how long to wait for a connection, or for the next bytes, in seconds.
         user_agent: the header of that name.
 
@@ -67,6 +68,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     source_size: int = 0
     source_mtime_ns: int = 0
     program: tuple[str, ...] = ()
+    program_kept: bool = True
     timeout_s: float = 30.0
     user_agent: str = USER_AGENT
     concurrency: int | None = None

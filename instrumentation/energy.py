@@ -41,7 +41,7 @@ SERVER = MachineClass(
 )
 DESKTOP = MachineClass(
     "desktop",
-    0.6,
+    0.54,
     5.4,
     0.375,
     "a processor of 65 W with 12 threads, a tenth of that idle; 3 W for each 8 GiB of DDR4",

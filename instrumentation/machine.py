@@ -228,9 +228,13 @@ def _hardware(root: Path) -> str:
 
 
 def energy_counters(root: Path = Path("/")) -> list[Path]:
-    """The energy counters of the CPU packages (RAPL, of AMD too), not those of their parts. They may be unreadable."""
+    """The energy counters of the CPU packages (RAPL, of AMD too), which may be unreadable.
+
+    Not those of their parts, nor that of the whole platform (`psys`), which the packages are in.
+    """
     zones = sorted(root.glob("sys/class/powercap/intel-rapl:*/energy_uj"))
-    return [counter for counter in zones if counter.parent.name.count(":") == 1]
+    packages = [counter for counter in zones if counter.parent.name.count(":") == 1]
+    return [counter for counter in packages if _text(counter.with_name("name")).strip() != "psys"]
 
 
 def file_system(folder: Path) -> str | None:

@@ -240,6 +240,7 @@ class Sampler:
                 return
             said = {
                 "seconds": self._clock() - self._begun,
+                "cpu_seconds": peak.cpu_seconds,
                 "memory_byte_seconds": self._byte_seconds,
                 "samples": peak.samples,
                 "failed_readings": peak.failed_readings,

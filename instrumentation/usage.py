@@ -92,15 +92,26 @@ class Meter:
         self._cpus = here.cpus_usable
 
     def measure(
-        self, *, seconds: float, memory_byte_seconds: float, samples: int, failed_readings: int, sampling_seconds: float
+        self,
+        *,
+        seconds: float,
+        cpu_seconds: float,
+        memory_byte_seconds: float,
+        samples: int,
+        failed_readings: int,
+        sampling_seconds: float,
     ) -> ProcessMeasured:
-        """What was used so far, in `seconds`; the rest is what the sampler says of itself and of the memory."""
+        """What was used so far, in `seconds`; the rest is what the sampler says of itself, the CPU and the memory.
+
+        Its `cpu_seconds` include live children, which the account does not: the energy is that of the larger figure.
+        """
         used = difference(read_account(), self._before)
+        cpu_seconds = max(cpu_seconds, used.user_seconds + used.system_seconds)
         answers = {
             name: energy.modelled(
                 kind,
                 seconds=seconds,
-                cpu_seconds=used.user_seconds + used.system_seconds,
+                cpu_seconds=cpu_seconds,
                 memory_byte_seconds=memory_byte_seconds,
                 cpus=self._cpus,
             )

@@ -27,7 +27,7 @@ from eventflow.metrics import recorded_by
 from eventflow.own_tally import OwnTally
 from eventflow.progress import FAILURES_KEPT_MAX, Failure, Tally
 from eventflow.recorder import Recorder, Span
-from eventflow.redaction import REDACTED, redact_command
+from eventflow.redaction import redact_command
 from eventflow.request import BadLine, Request, count_requests
 from eventflow.resume import Resumption
 from eventflow.source import again, copied, fingerprint, from_file, from_urls
@@ -148,16 +148,17 @@ def resume(folder: RunFolder, *, source: str | None = None, program: tuple[str, 
 
 def _recordable(settings: Settings) -> Settings:
     """The settings as they may be kept: secrets in the arguments of the external program are not."""
-    return msgspec.structs.replace(settings, program=redact_command(settings.program))
+    shown = redact_command(settings.program)
+    return msgspec.structs.replace(settings, program=shown, program_kept=shown == settings.program)
 
 
 def _with_program(settings: Settings, program: tuple[str, ...]) -> Settings:
     """The settings with the program as it is to be run."""
     if program and settings.stage != "subprocess":
         raise UsageError(f"--exec does not go with {settings.stage}", "leave it out")
-    if not program and any(REDACTED in argument for argument in settings.program):
-        raise UsageError("the program's arguments held secrets, which are not kept", "give it again with --exec")
-    return msgspec.structs.replace(settings, program=program or settings.program)
+    if not program and not settings.program_kept:
+        raise UsageError("the program's arguments may hold secrets, and are not kept", "give it again with --exec")
+    return msgspec.structs.replace(settings, program=program or settings.program, program_kept=True)
 
 
 class _Sitting:

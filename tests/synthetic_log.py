@@ -287,12 +287,8 @@ class Sitting:
                 energy_desktop_joules=4 * self._now + 5 * cpu_seconds,
             )
         )
-        done = float(self._counts.completed)
-        root.record(
-            MetricMeasured(
-                name="pages.made", kind="counter", unit="{page}", sum=done, min=1, max=1, last=1, count=int(done)
-            )
-        )
+        done, metrics = self._counts.completed, self._recorder.open_stream(f"metrics-{self._recorder.writer}")
+        metrics.record(MetricMeasured(name="pages.made", kind="counter", count=done, sum=done, min=1, max=1, last=1))
 
     def _go_to(self, seconds: float) -> None:
         self._now = max(self._now, seconds)

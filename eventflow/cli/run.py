@@ -17,7 +17,7 @@ from eventflow.errors import UsageError, name_of
 from eventflow.log.recovery import recover_run
 from eventflow.log.runs import find_run, store_path
 from eventflow.quantities import format_duration, format_size, parse_duration, parse_size
-from eventflow.redaction import redact_command, redact_url
+from eventflow.redaction import redact_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -277,7 +277,8 @@ def _labels(given: Iterable[str]) -> dict[str, str]:
                 f"{name_of(text)} is no label",
                 f"give KEY=VALUE, one line, {LABEL_CHARACTERS_MAX} characters at most",
             )
-        labels[key.strip()] = redact_url(value.strip()) if "://" in value else value.strip()
+        shown, _, hidden = redact_command((f"{key.strip()}={value.strip()}",))[0].partition("=")
+        labels[shown] = hidden
     return labels
 
 

@@ -55,11 +55,13 @@ def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
         deliveries.run()
     except BrokenProcessPool as problem:
         work.cancel()
+        deliveries.note_workers()
         _stop(pool, deliveries.workers)
         pool.shutdown(wait=True)  # which asks all of them how they ended
         raise WorkerDied(_exit_codes(deliveries.workers)) from problem
     except BaseException:
         work.cancel()
+        deliveries.note_workers()  # an interrupt may come while the pool starts one
         _stop(pool, deliveries.workers)
         raise
     finally:
@@ -112,13 +114,13 @@ class _Deliveries:
             self._free.acquire()
             self._check()
             future = self._pool.submit(_carry_out, self._carry_out, self._work.pack(queued))
-            self._note_workers()
+            self.note_workers()
             future.add_done_callback(self._done)
         for _ in range(self._slots):
             self._free.acquire()
             self._check()
 
-    def _note_workers(self) -> None:
+    def note_workers(self) -> None:
         """The pool starts them one by one; one that has died is no longer among the active."""
         if len(self.workers) < self._work.settings.workers:
             self.workers += [child for child in multiprocessing.active_children() if child not in self.workers]

@@ -52,7 +52,8 @@ PROCESSES = View(
 USAGE = View(
     "usage",
     "One row for each run that was measured: what all its processes used, by the kernel's accounts. They are complete "
-    "when the run has ended; of one that was killed they are some seconds old, and NULL if it lived no longer.",
+    "when the run has ended; before that, or if it was killed, they are some seconds old or NULL, and lack what worker "
+    "processes use that have not ended.",
     (
         Column("run", "VARCHAR", "the run"),
         Column("user_seconds", "DOUBLE", "CPU time in programs"),

@@ -322,6 +322,7 @@ WITH told AS (
             ELSE coalesce(said['seconds'], said['wait_seconds'])
         END AS seconds
     FROM log.events
+    WHERE type <> 'metric.measured'  -- which is about many spans, and none of them
 ),
 processes AS (
     SELECT run, span_id, type, time, json_transform(data, '{
@@ -489,7 +490,7 @@ SELECT
     data.cpu_seconds AS cpu_seconds,
     len(data.processes) AS processes,
     list_sum(list_transform(data.processes, lambda process: process.threads))::BIGINT AS threads,
-    list_sum(list_transform(data.processes, lambda process: process.descriptors))::BIGINT AS descriptors
+    coalesce(list_sum(list_transform(data.processes, lambda process: process.descriptors)), 0)::BIGINT AS descriptors
 FROM log.readings
 JOIN made.sittings USING (run)
 WHERE time >= since_ns AND time < until_ns;
@@ -508,7 +509,7 @@ SELECT
     make_timestamptz(read.time // 1000) AS time,
     worked_seconds + (read.time - start_ns) / 1e9 AS elapsed_seconds,
     process.pid AS pid,
-    coalesce(told.role, 'other') AS role,
+    CASE WHEN told.time >= since_ns THEN told.role ELSE 'other' END AS role,
     process.memory_bytes AS memory_bytes,
     nullif(process.peak_bytes, 0) AS peak_bytes,
     process.cpu_seconds AS cpu_seconds,
@@ -535,6 +536,11 @@ read AS (
         "energy_server_joules": "DOUBLE", "energy_desktop_joules": "DOUBLE", "energy_measured_joules": "DOUBLE"
     }') AS data
     FROM told
+),
+modelled AS (
+    SELECT
+        *, CASE data.energy_class WHEN 'desktop' THEN data.energy_desktop_joules ELSE data.energy_server_joules END AS joules
+    FROM read
 )
 SELECT
     run,
@@ -551,12 +557,12 @@ SELECT
     sum(data.samples)::BIGINT AS samples,
     sum(data.sampling_seconds) AS sampling_seconds,
     any_value(data.energy_class) AS energy_class,
-    sum(data.energy_idle_share * data.seconds) / nullif(sum(data.seconds), 0) AS energy_idle_share,
+    sum(data.energy_idle_share * joules) / nullif(sum(joules), 0) AS energy_idle_share,
     sum(data.energy_server_joules) AS energy_server_joules,
     sum(data.energy_desktop_joules) AS energy_desktop_joules,
     CASE WHEN bool_and(data.energy_measured_joules IS NOT NULL) THEN sum(data.energy_measured_joules) END
         AS energy_measured_joules
-FROM read
+FROM modelled
 GROUP BY run;
 
 CREATE VIEW made.usage AS
@@ -642,7 +648,8 @@ FROM told
 LEFT JOIN made.sittings ON sittings.run = told.run AND told.time >= since_ns AND told.time < until_ns;
 
 CREATE VIEW made.runs AS
-WITH sat AS (
+WITH sittings AS MATERIALIZED (FROM made.sittings),
+sat AS (
     SELECT
         run,
         arg_max(workers, version) AS workers,
@@ -651,7 +658,7 @@ WITH sat AS (
         arg_max_null(end_ns, version) AS end_ns,
         sum(seconds) AS seconds,
         sum(events)::BIGINT AS events
-    FROM made.sittings
+    FROM sittings
     GROUP BY run
 ),
 requested AS (
@@ -665,6 +672,12 @@ requested AS (
         min(epoch_ns(ended_at)) FILTER (state = 'completed') AS first_ns
     FROM made.requests
     GROUP BY run
+),
+first AS (  -- by the run's own time, without the pauses before a resume
+    SELECT run, greatest(0, worked_seconds + (first_ns - sittings.start_ns) / 1e9) AS first_result_seconds
+    FROM requested
+    JOIN sittings USING (run)
+    WHERE first_ns BETWEEN since_ns - 999 AND until_ns - 1000
 ),
 measured AS (
     SELECT run, max({'bytes': bytes, 'kind': kind}) AS peak, sum(cpu_seconds) AS cpu_seconds
@@ -698,7 +711,7 @@ SELECT
     cpu_seconds,
     events,
     labels,
-    greatest(0, (first_ns - start_ns) / 1e9) AS first_result_seconds,
+    first_result_seconds,
     CASE WHEN sat.seconds > 0 THEN coalesce(bytes, 0) / sat.seconds END AS bytes_per_second,
     coalesce(
         energy_measured_joules, CASE energy_class WHEN 'desktop' THEN energy_desktop_joules ELSE energy_server_joules END
@@ -710,6 +723,7 @@ SELECT
 FROM sat
 JOIN log.stages USING (run)
 LEFT JOIN requested USING (run)
+LEFT JOIN first USING (run)
 LEFT JOIN measured USING (run)
 LEFT JOIN log.accounts USING (run);
 

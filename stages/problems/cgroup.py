@@ -5,6 +5,7 @@ is logged in with systemd, in the slice that is their own.
 """
 
 import contextlib
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,10 +70,23 @@ def _made(name: str) -> Iterator[MemoryCgroup]:
             path.mkdir()
         except OSError:
             continue
-        if (path / limit).exists():
-            yield MemoryCgroup(path, kind)
+        group = MemoryCgroup(path, kind)
+        if (path / limit).exists() and _takes_processes(group):
+            yield group
             return
-        path.rmdir()  # the memory controller is not there
+        group.remove()  # the memory controller is not there, or is not ours to use
+
+
+def _takes_processes(group: MemoryCgroup) -> bool:
+    """Whether a process may be moved in: a cgroup that was delegated to somebody may be made and not be used."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            group.add(process.pid)
+        except OSError:
+            return False
+        finally:
+            process.kill()
+    return True
 
 
 def _places() -> Iterator[tuple[Path, str, str]]:

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,13 +117,14 @@ def end_marked(mark: str) -> int:
 
 
 def _kill_marked(pid: int, mark: str) -> bool:
-    """Through a descriptor, which means this process and no later one with the same number."""
-    with contextlib.suppress(OSError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            if f"{MARK}={mark}".encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
-                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-                return True
-        finally:
-            os.close(descriptor)
+    """Through a descriptor, which means this process and no later one with the same number, where there are any."""
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        kill = partial(os.kill, pid, signal.SIGKILL)
+        with contextlib.suppress(OSError, AttributeError):  # Linux before 5.3, or forbidden
+            descriptor = os.pidfd_open(pid)
+            stack.callback(os.close, descriptor)
+            kill = partial(signal.pidfd_send_signal, descriptor, signal.SIGKILL)
+        if f"{MARK}={mark}".encode() in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+            kill()
+            return True
     return False

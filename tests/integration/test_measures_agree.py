@@ -19,6 +19,7 @@ from eventflow.log.sql import query
 from eventflow.origin.launch import start_origin
 from eventflow.origin.settings import OriginSettings
 from instrumentation import energy
+from instrumentation.machine import energy_counters
 from instrumentation.processes import read_tree
 from instrumentation.usage import Account, difference, parse_interfaces, read_account
 
@@ -314,6 +315,14 @@ class TestEnergy:
         assert counters.joules() is None
         package.write_text("950000000\n")
         assert counters.joules() is None
+
+    def test_the_platform_is_no_package(self, package: Path, tmp_path: Path) -> None:
+        """`psys` counts the whole platform, with the packages in it; counted beside them it would count twice."""
+        zone = tmp_path / "sys/class/powercap/intel-rapl:1"
+        zone.mkdir()
+        (zone / "name").write_text("psys\n")
+        (zone / "energy_uj").write_text("1\n")
+        assert energy_counters(tmp_path) == [package]
 
     @pytest.mark.parametrize(
         ("seconds", "cpu_seconds", "gib_seconds", "joules", "idle"),

@@ -3,7 +3,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,6 +165,27 @@ def test_secrets_in_attributes_are_redacted(run: RunFolder) -> None:
     assert b"example.org" in data
     assert b"secret" not in data
     assert b"hidden" not in data
+
+
+def test_an_odd_attribute_hides_no_other(run: RunFolder) -> None:
+    """What JSON or UTF-8 cannot hold is kept as the text that it can be, and all else is there as well."""
+    odd: dict[str, Any] = {"file": "caf\udce9.txt", "part": Fraction(1, 3), "far": 10**30, "none": float("nan")}
+    with recording(run):
+        PAGES.add(1, odd)
+        PAGES.add(Fraction(1, 2), {"kind": "pdf"})  # type: ignore[arg-type]
+    first, second = measured(run)
+    assert first.attributes == {"file": "caf\\udce9.txt", "part": "1/3", "far": str(10**30), "none": "nan"}
+    assert second.sum == 0.5
+
+
+def test_a_measurement_that_cannot_be_recorded_is_counted(run: RunFolder) -> None:
+    """A sum that overflows, or an event that is too long, is no event; the others are, and the run ends in order."""
+    with recording(run):
+        PAGES.add(1, {f"{number:04}" + "x" * 900: "y" * 1_000 for number in range(600)})
+        LIMIT.set(4)
+        book = metrics._books[-1]
+    assert [payload.name for payload in measured(run)] == ["test.limit"]
+    assert book.failed == 1
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

@@ -191,6 +191,10 @@ def test_the_time_is_linear(piece: str) -> None:
             ["sh", "-c", "curl http://REDACTED:REDACTED@h/ -H 'Cookie: REDACTED"],
         ),
         (["x", '{"password": "s3"}'], ["x", '{"password": REDACTED']),
+        (["run", "--exec", "upload --token s3 a"], ["run", "--exec", "upload --token REDACTED a"]),
+        (["--exec=curl -u me:s3 a"], ["--exec=curl -u REDACTED a"]),
+        (["sh", "-c", "sh -c 'upload --password s3'"], ["sh", "-c", "sh -c 'upload --password REDACTED'"]),
+        (["sh", "-c", "upload --password s3 it's"], ["sh", "-c", "upload --password REDACTED 'it'\"'\"'s'"]),
     ],
 )
 def test_secrets_of_a_command_are_redacted(argv: list[str], shown: list[str]) -> None:

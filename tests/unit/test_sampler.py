@@ -188,6 +188,7 @@ def test_what_was_used_is_told_at_the_end() -> None:
     (said,) = told
     assert order[-2:] == ["sample", "account"]
     assert said["samples"] == order.count("sample")
+    assert said["cpu_seconds"] == sampler.peak.cpu_seconds
     assert said["memory_byte_seconds"] == pytest.approx(1000 * said["seconds"], rel=0.2)
 
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import eventflow
+from eventflow import metrics
 from eventflow.errors import UnknownRun, UsageError
 from eventflow.log.layout import segment_paths
 from eventflow.log.reader import read_events
@@ -188,6 +189,21 @@ class TestCounting:
         assert first < seconds < 2
         assert one(store, "SELECT max(elapsed_seconds) FROM samples") == pytest.approx(seconds, rel=0.02)
         assert one(store, "SELECT max(epoch(time)) - min(epoch(time)) FROM samples") > 3600
+
+    def test_the_first_result_is_by_the_run_s_own_time(self, store: Path) -> None:
+        """Without a completed request there is none; a pause before the sitting that brought it does not count."""
+        folder = write_run(store, "serial", requests=3, stop_seconds=0.001)
+        assert one(store, "SELECT first_result_seconds FROM runs") is None
+        resume_run(folder)
+        assert 0 < one(store, "SELECT first_result_seconds FROM runs") < 2
+
+    def test_metrics_are_no_spans(self, store: Path) -> None:
+        """They are about many spans; a trace has none of that name."""
+        run = create_run(store, stage="serial")
+        with Recorder(run.log, run.run) as recorder, metrics.recorded_by(recorder):
+            metrics.counter("test.sql").add(1)
+        assert one(store, "SELECT count(*) FROM events WHERE type = 'metric.measured'") == 1
+        assert one(store, "SELECT count(*) FROM spans") == 0
 
     def test_a_resume_in_progress_queues_again(self, store: Path) -> None:
         """A request that a resume has only queued again is queued; its old outcome and times are not shown."""

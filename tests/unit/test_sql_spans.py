@@ -67,10 +67,11 @@ class FencePainted(Payload, frozen=True, kw_only=True):
 
 
 def events_of_spans(folder: RunFolder) -> dict[str, list[StoredEvent]]:
-    """The events of each span, in the order of its story."""
+    """The events of each span, in the order of its story. What is measured belongs to none."""
     spans: dict[str, list[StoredEvent]] = defaultdict(list)
     for event in sorted(read_events(folder.log), key=lambda event: (event.stream, event.version)):
-        spans[event.span_id].append(event)
+        if event.type != "metric.measured":
+            spans[event.span_id].append(event)
     return spans
 
 
