@@ -7,7 +7,8 @@ would mix them: start-up makes any program look as if it scaled better than it d
 Relative errors are what counts (weights 1/t²), since a run of one request and one of ten thousand differ a
 thousandfold in time. For a given k, a and b are a weighted least-squares problem of two unknowns, which needs sums by
 size only; k is searched. The intervals are from the bootstrap over runs: the fit is done again for runs drawn with
-replacement, and the middle 95 % of the results are the interval.
+replacement, of each size as many as there are, and the middle 95 % of the results are the interval. A size that was run
+once would be drawn as it is each time and seem to be known exactly; so then there is no interval.
 """
 
 import random
@@ -16,25 +17,31 @@ from collections.abc import Sequence
 
 import msgspec
 
+from eventflow.comparing import interval
+
 SIZES_MIN = 4
 RATIO_MIN = 8
 DRAWS = 300
 K_MIN, K_MAX = 0.1, 3.0
+_GROWTH_MIN = 1e-6  # of the start-up: less is what rounding leaves of none
 _GOLDEN = (5**0.5 - 1) / 2
 _STEPS = 22
 Point = tuple[float, float]
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A value and from where to where it may be, with 95 % confidence."""
+    """A value and from where to where it may be, with 95 % confidence; None where nothing tells."""
 
     value: float
-    low: float
-    high: float
+    low: float | None = None
+    high: float | None = None
 
 
 class Fit(msgspec.Struct, frozen=True):
-    """time = a + b·nᵏ, and of how many runs and sizes. `slope_seconds`: for one more request at the largest size."""
+    """time = a + b·nᵏ, and of how many runs and sizes. `slope_seconds`: for one more request at the largest size.
+
+    Where the time does not grow, any k fits, and 0 is given: n⁰ does not grow either.
+    """
 
     k: Interval
     start_seconds: Interval
@@ -42,6 +49,11 @@ class Fit(msgspec.Struct, frozen=True):
     runs: int
     sizes: int
     largest: float
+
+    @property
+    def grows(self) -> bool:
+        """Whether more requests take more time at all."""
+        return self.k.value > 0
 
 
 def fit(points: Sequence[Point], seed: int = 1) -> Fit | None:
@@ -58,15 +70,18 @@ def fit(points: Sequence[Point], seed: int = 1) -> Fit | None:
     if not _is_enough(points):
         return None
     largest = max(size for size, _ in points)
-    chance = random.Random(seed)  # noqa: S311  (no secret)
+    of_size: dict[float, list[Point]] = defaultdict(list)
+    for point in points:
+        of_size[point[0]].append(point)
     drawn = []
-    for _ in range(DRAWS):
-        sample = chance.choices(points, k=len(points))
-        if _is_enough(sample):
+    if all(len(there) > 1 for there in of_size.values()):
+        chance = random.Random(seed)  # noqa: S311  (no secret)
+        for _ in range(DRAWS):
+            sample = [point for there in of_size.values() for point in chance.choices(there, k=len(there))]
             drawn.append(_figures(sample, largest))
     best = _figures(points, largest)
     k, start, slope = (_interval(value, [figures[place] for figures in drawn]) for place, value in enumerate(best))
-    return Fit(k, start, slope, len(points), len({size for size, _ in points}), largest)
+    return Fit(k, start, slope, len(points), len(of_size), largest)
 
 
 def _is_enough(points: Sequence[Point]) -> bool:
@@ -75,13 +90,14 @@ def _is_enough(points: Sequence[Point]) -> bool:
 
 
 def _interval(value: float, drawn: Sequence[float]) -> Interval:
-    ordered = sorted([*drawn, value])
-    ends = (ordered[round(share * (len(ordered) - 1))] for share in (0.025, 0.975))
-    return Interval(value, *ends)
+    return Interval(value, *interval(drawn)) if drawn else Interval(value)
 
 
 def _figures(points: Sequence[Point], largest: float) -> tuple[float, float, float]:
-    """k, a, and the slope at the largest size. k by golden-section search: the error has one valley in it."""
+    """k, a, and the slope at the largest size. k by golden-section search: the error has one valley in it.
+
+    Where nothing grows the error is the same for every k, and the search would end anywhere: k is 0 then.
+    """
     sums: dict[float, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for size, seconds in points:
         sums[size][0] += 1 / seconds**2
@@ -95,6 +111,8 @@ def _figures(points: Sequence[Point], largest: float) -> tuple[float, float, flo
             low = left
     k = (low + high) / 2
     _, a, b = _solve(sums, k)
+    if b * largest**k <= _GROWTH_MIN * a:
+        return 0.0, a, 0.0
     return k, a, b * k * largest ** (k - 1)
 
 

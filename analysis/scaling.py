@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from analysis.amounts import number_text
 from analysis.appearance import alt
-from analysis.fitting import Fit, Interval, fit
+from analysis.fitting import K_MAX, K_MIN, Fit, Interval, fit
 from analysis.labels import Row
 from analysis.picture import Picture, listing, table
 from analysis.program import main
@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 TITLE = "How time grows"
 CAPTION = (
     "time = a + b·nᵏ, fitted to all runs of a stage. The dot is k: at 1 twice the requests take twice the time, above "
-    "it more. The line is its 95 % interval (bootstrap over the runs); a is the start-up."
+    "it more; a stage whose time does not grow has none. The line is its 95 % interval (bootstrap over the runs of each "
+    "number of requests), where each was run twice or more. a is the start-up."
 )
 ROW_PIXELS = 46
+EDGE = 1e-3
+NOT_GROWING = "does not grow"
 NOTHING = "It takes completed runs of four sizes or more, the largest eight times the smallest, to fit how time grows."
 
 
@@ -50,11 +53,13 @@ def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     one = drawing([{"k": 1}]).mark_rule(strokeDash=[4, 3]).encode(x=x)
     chart = alt.layer(
         one,
-        bars.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q", title=title, scale=ends), x2="high:Q"),
-        bars.mark_point(filled=True, size=110).encode(x=x),
+        bars.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=3)
+        .encode(x=alt.X("low:Q", title=title, scale=ends), x2="high:Q"),
+        bars.transform_filter("isValid(datum.k)").mark_point(filled=True, size=110).encode(x=x),
         words.mark_text(align="left", baseline="bottom", dy=-7, fontSize=12).encode(x=alt.value(6), text="said:N"),
     ).add_params(focus())
-    said = listing([f"{row['label']} {number_text(row['k'])}" for row in rows])
+    said = listing([f"{label.text} {_exponent(made)}" for label, made in fits.items()])
     columns = {"stage": "label"} | {key: key for key in _TEXTS}
     return Picture(
         chart=chart.properties(height=ROW_PIXELS * len(rows)),
@@ -68,28 +73,41 @@ _TEXTS = ("exponent k", "start-up a (s)", "one more request (ms)", "at requests"
 
 
 def _row(made: Fit) -> Row:
-    slope = made.slope_seconds
+    slope, start = made.slope_seconds, number_text(made.start_seconds.value)
+    one_more = f"{number_text(slope.value * 1000)} ms a request" if made.grows else NOT_GROWING
     return {
-        "k": made.k.value,
-        "low": made.k.low,
-        "high": made.k.high,
-        "said": f"start-up {number_text(made.start_seconds.value)} s, {number_text(slope.value * 1000)} ms a request",
-        "exponent k": _text(made.k),
-        "start-up a (s)": _text(made.start_seconds),
-        "one more request (ms)": _text(Interval(slope.value * 1000, slope.low * 1000, slope.high * 1000)),
+        "k": made.k.value if made.grows else None,
+        "low": made.k.low if made.grows else None,
+        "high": made.k.high if made.grows else None,
+        "said": f"start-up {start} s, {one_more}",
+        "exponent k": _exponent(made) + (_ends(made.k) if made.grows else ""),
+        "start-up a (s)": start + _ends(made.start_seconds),
+        "one more request (ms)": number_text(slope.value * 1000) + _ends(slope, 1000),
         "at requests": f"{made.largest:,.0f}",
         "runs": made.runs,
         "sizes": made.sizes,
     }
 
 
-def _text(interval: Interval) -> str:
-    return f"{number_text(interval.value)} ({number_text(interval.low)}–{number_text(interval.high)})"
+def _exponent(made: Fit) -> str:
+    """k in words: at an end of what is searched it may be beyond it."""
+    if not made.grows:
+        return NOT_GROWING
+    beyond = " or less" if made.k.value < K_MIN + EDGE else " or more" if made.k.value > K_MAX - EDGE else ""
+    return number_text(made.k.value) + beyond
+
+
+def _ends(interval: Interval, unit: float = 1) -> str:
+    """From where to where, in brackets; a dash where that is not known."""
+    if interval.low is None or interval.high is None:
+        return " (–)"
+    return f" ({number_text(interval.low * unit)}–{number_text(interval.high * unit)})"
 
 
 def _domain(rows: Sequence[Row]) -> list[float]:
     """From below the lowest end to above the highest one, with 1 in between."""
-    low, high = min(1.0, *(row["low"] for row in rows)), max(1.0, *(row["high"] for row in rows))
+    known = [1.0, *(row[end] for row in rows for end in ("low", "k", "high") if row[end] is not None)]
+    low, high = min(known), max(known)
     room = max(0.05, (high - low) * 0.1)
     return [low - room, high + room]
 

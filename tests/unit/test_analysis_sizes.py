@@ -173,6 +173,34 @@ class TestScaling:
         """With fewer than four sizes, or all near one another, nothing is fitted."""
         assert fit([(size, 1.0 + size) for size in sizes]) is None
 
+    @pytest.mark.parametrize("twice", [(), (1, 10, 100)])
+    def test_a_size_that_was_run_once(self, twice: tuple[int, ...]) -> None:
+        """Where a size was run once, nothing tells how sure the fit is, and no interval is given."""
+        points = [(1, 0.07), (10, 0.12), (100, 0.35), (1000, 2.9), *((size, 0.05 + size / 300) for size in twice)]
+        found = fit(points)
+        assert found is not None
+        for interval in (found.k, found.start_seconds, found.slope_seconds):
+            assert (interval.low, interval.high) == (None, None)
+
+    @pytest.mark.parametrize("seconds", [(0.072, 0.071, 0.0705, 0.07), (0.07, 0.07, 0.07, 0.07)])
+    def test_what_does_not_grow(self, seconds: tuple[float, ...]) -> None:
+        """A time that does not grow with the number of requests has no exponent."""
+        found = fit(list(zip((1, 3, 10, 30), seconds, strict=True)))
+        assert found is not None
+        assert not found.grows
+        assert found.slope_seconds.value == 0
+        made = scaling._row(found)
+        assert (made["k"], made["exponent k"]) == (None, "does not grow")
+        assert made["said"].endswith(" s, does not grow")
+        assert scaling._domain([made]) == pytest.approx([0.95, 1.05])
+
+    @pytest.mark.parametrize(("k", "said"), [(4, "3 or more"), (0.01, "0.1 or less")])
+    def test_an_exponent_beyond_what_is_searched(self, k: float, said: str) -> None:
+        """An exponent at the end of what is searched is said to be perhaps beyond it."""
+        found = fit([(size, size**k) for size in (1, 3, 10, 30)])
+        assert found is not None
+        assert scaling._exponent(found) == said
+
     def test_a_sweep_is_fitted_quickly(self) -> None:
         """Seven stages of nine sizes and five repeats, with their intervals, take a few seconds at most."""
         points = [(size, 0.2 + 0.01 * size + repeat / 1000) for size in (1, 3, 10, 30, 100, 300, 1000, 3000, 9999)
@@ -188,6 +216,7 @@ class TestScaling:
             made = scaling.picture(connection)
         assert made is not None
         assert [line[0] for line in made.table.rows] == ["threads", "loop"]
+        assert "(–)" not in str(made.table.rows)
         assert made.table.head == (
             "stage", "exponent k", "start-up a (s)", "one more request (ms)", "at requests", "runs", "sizes"
         )  # fmt: skip
