@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from analysis.amounts import count_text
 from analysis.labels import Row
 from analysis.sizes import by_size, largest_common, middle
-
-STATES_NAMED = ("interrupted", "failed", "unfinished")
+from analysis.summary import RUNS_NAMED_MAX
 
 
 def about_sizes(found: Sequence[Row], begun: Sequence[Row]) -> list[str]:
@@ -21,14 +20,11 @@ def about_sizes(found: Sequence[Row], begun: Sequence[Row]) -> list[str]:
     counts = sorted({len(rows) for rows in there.values()})
     many = f"{counts[0]} to {counts[-1]} runs" if len(counts) > 1 else count_text(counts[0], "run")
     said = [f"The table has the medians of {many} of each stage with {count_text(size, 'request')}."]
+    if any(row.get("failed") or row.get("cancelled") for rows in there.values() for row in rows):
+        said.append("How many were completed and how many failed is that of the stage's worst run.")
     said += _missing_stages(found, there, size)
     said += _fastest(found)
-    others = [row for row in begun if row["state"] != "completed"]
-    if others:
-        said.append(
-            f"{count_text(len(others), 'run')} did not come to {'its' if len(others) == 1 else 'their'} end and "
-            f"{'is' if len(others) == 1 else 'are'} in no chart by size."
-        )
+    said += _unfinished(begun)
     empty = sum(row["state"] == "completed" and not row["requests"] for row in begun)
     if empty:
         said.append(f"{count_text(empty, 'run')} had no request to carry out.")
@@ -38,6 +34,16 @@ def about_sizes(found: Sequence[Row], begun: Sequence[Row]) -> list[str]:
 def _missing_stages(found: Sequence[Row], there: dict[str, list[Row]], size: int) -> list[str]:
     missing = list(dict.fromkeys(row["stage"] for row in found if row["stage"] not in there))
     return [f"Not run with {count_text(size, 'request')}: {', '.join(missing)}."] if missing else []
+
+
+def _unfinished(begun: Sequence[Row]) -> list[str]:
+    others = [f"{row['stage']} {row['run']} ({row['state']})" for row in begun if row["state"] != "completed"]
+    if not others:
+        return []
+    its, are = ("its", "is") if len(others) == 1 else ("their", "are")
+    more = f" and {len(others) - RUNS_NAMED_MAX} more" if len(others) > RUNS_NAMED_MAX else ""
+    named = f"{', '.join(others[:RUNS_NAMED_MAX])}{more}"
+    return [f"{count_text(len(others), 'run')} did not come to {its} end and {are} in no chart by size: {named}."]
 
 
 def _fastest(found: Sequence[Row]) -> list[str]:

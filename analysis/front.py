@@ -20,9 +20,9 @@ from eventflow.log.runs import RunInfo
 def front_page(found: Contents, groups: Sequence[Group], sweep: str) -> Page:
     """The page of a report, with its charts."""
     infos = found.material.infos
-    begun = rows(found.material.connection, "SELECT run, stage, state, requests FROM runs")
+    begun = rows(found.material.connection, "SELECT run, stage, state, requests, failed FROM runs")
     unseen = [run for run in infos if run not in {row["run"] for row in begun}]
-    said = sentences(found.rows, _causes(found), unseen, found.material.left_out)
+    said = sentences(found.rows, _causes(found), unseen, found.material.left_out, begun=begun)
     if found.kind is not Kind.RUNS:
         said = [*about_sizes(sized(found.material.connection)[1], begun), *said]
     looked_into = [(label.text, infos[label.run]) for label in labels(found.inner) if label.run in infos]
@@ -41,7 +41,7 @@ def _causes(found: Contents) -> list[tuple[str, int]]:
     statement = """
         SELECT error, count(*) AS n FROM requests WHERE state = 'failed' GROUP BY error ORDER BY n DESC, error
     """
-    return found.inner.sql(statement).fetchall()
+    return found.material.connection.sql(statement).fetchall()
 
 
 def _kind(infos: Sequence[RunInfo], sweep: str) -> str:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TITLE = "How time grows"
 CAPTION = (
     "time = a + b·nᵏ, fitted to all runs of a stage. The dot is k: at 1 twice the requests take twice the time, above "
-    "it more; a stage whose time does not grow has none. The line is its 95 % interval (bootstrap over the runs of each "
-    "number of requests), where each was run twice or more. a is the start-up."
+    "it more; where time does not grow there is none. The line is its 95 % interval (bootstrap over the runs of each "
+    "number of requests), if each number was run twice or more. a is the start-up."
 )
 ROW_PIXELS = 46
 EDGE = 1e-3

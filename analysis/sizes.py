@@ -76,8 +76,11 @@ def spread(found: Sequence[Row], field: str) -> tuple[float, float] | None:
 
 
 def typical(found: Sequence[Row]) -> list[Row]:
-    """A row for each stage at the largest common size, with the columns of a run's row: the medians of its runs."""
-    counts = ("workers", "completed", "failed", "cancelled", "bytes", "events")
+    """A row for each stage at the largest common size, with the columns of a run's row: the medians of its runs.
+
+    What became of the requests is that of the run with the most failures, since a median would hide them.
+    """
+    counts = ("workers", "bytes", "events")
     figures = ("seconds", "rate", "cpu_seconds", "energy_joules")
     made = []
     for stage, there in largest_common(found).items():
@@ -85,5 +88,7 @@ def typical(found: Sequence[Row]) -> list[Row]:
         row |= {"requests": there[0]["size"], "memory": middle(there, "peak_memory_bytes")}
         row |= {"kind": (there[0]["memory_kind"] or "").upper()}
         row |= {field: middle(there, field) for field in figures}
+        worst = max(there, key=lambda row: row["failed"] + row["cancelled"])
+        row |= {field: worst[field] for field in ("completed", "failed", "cancelled")}
         made.append(row | {field: round(middle(there, field) or 0) for field in counts})
     return made

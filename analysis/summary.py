@@ -46,6 +46,8 @@ def sentences(
     causes: Sequence[tuple[str, int]],
     unseen: Sequence[str],
     unreadable: Sequence[tuple[str, str]] = (),
+    *,
+    begun: Sequence[Row] | None = None,
 ) -> list[str]:
     """What else a reader should know, a sentence each.
 
@@ -54,8 +56,10 @@ def sentences(
         causes: the kinds of failure and how many requests failed with each, the most frequent first.
         unseen: runs that were asked for and have no event.
         unreadable: runs that were asked for and cannot be read, with the reason.
+        begun: all runs, where the rows are of some of them: a failure counts wherever it was.
     """
-    said = [_memory(runs), _unmeasured(runs), _failures(runs, causes), _unfinished(runs), _different(runs)]
+    failures = _failures(runs if begun is None else begun, causes)
+    said = [_memory(runs), _unmeasured(runs), failures, _unfinished(runs), _different(runs)]
     if unseen:
         said.append(f"Not shown, since nothing is recorded of it yet: {', '.join(unseen)}.")
     said += [f"Not shown, since it cannot be read: {run} ({why})." for run, why in unreadable[:RUNS_NAMED_MAX]]

@@ -11,7 +11,7 @@ import pytest
 
 from analysis import explore, memory, scaling, speed, tradeoff
 from analysis.about_sizes import about_sizes
-from analysis.fitting import fit
+from analysis.fitting import Interval, fit
 from analysis.pareto import front
 from analysis.placing import PLACES, WIDTHS, Dot, _box, place_names
 from analysis.sizes import largest_common, representatives, sized, typical
@@ -37,6 +37,13 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def row(stage: str, size: int, seconds: float, run: str = "r") -> dict[str, Any]:
     """A row as `sized` gives it."""
     return {"run": run, "label": stage, "stage": stage, "size": size, "seconds": seconds}
+
+
+def ends(interval: Interval) -> tuple[float, float]:
+    """The ends of an interval that has some."""
+    assert interval.low is not None
+    assert interval.high is not None
+    return interval.low, interval.high
 
 
 class TestSizes:
@@ -89,13 +96,21 @@ class TestSizes:
     def test_what_is_said(self) -> None:
         """The words name the size of the table, what is missing, which stage was fastest where, and unfinished runs."""
         rows = [row("serial", 1, 1.0), row("loop", 1, 2.0), row("serial", 10, 9.0), row("loop", 10, 2.0)]
-        begun = [{"state": "completed", "requests": 1}] * 4 + [{"state": "interrupted", "requests": 5}]
+        begun = [{"state": "completed", "requests": 1}] * 4 + [
+            {"stage": "loop", "run": "r-5", "state": "interrupted", "requests": 5}
+        ]
         assert about_sizes([*rows, row("threads", 1, 3.0)], [*begun, {"state": "completed", "requests": 0}]) == [
             "The table has the medians of 1 run of each stage with 1 request.",
             "serial was fastest with few requests, loop from 10 on.",
-            "1 run did not come to its end and is in no chart by size.",
+            "1 run did not come to its end and is in no chart by size: loop r-5 (interrupted).",
             "1 run had no request to carry out.",
         ]
+        many = [{"stage": "loop", "run": f"r-{n}", "state": "unfinished", "requests": 5} for n in range(6)]
+        assert any(
+            said.startswith("6 runs did not come to their end and are in no chart by size: loop r-0 (unfinished), ")
+            and said.endswith(", loop r-3 (unfinished) and 2 more.")
+            for said in about_sizes(rows, many)
+        )
         assert about_sizes(rows[2:], begun[:4]) == [
             "The table has the medians of 1 run of each stage with 10 requests."
         ]
@@ -149,8 +164,10 @@ class TestScaling:
         found = fit([(n, (start + slope * n**k) * noise.gauss(1, 0.03)) for n in sizes])
         assert found is not None
         assert found.k.value == pytest.approx(k, abs=0.02)
-        assert found.k.low <= found.k.value <= found.k.high < found.k.low + 0.1
-        assert found.start_seconds.low - 0.01 <= start <= found.start_seconds.high + 0.01
+        low, high = ends(found.k)
+        assert low <= found.k.value <= high < low + 0.1
+        low, high = ends(found.start_seconds)
+        assert low - 0.01 <= start <= high + 0.01
         assert found.slope_seconds.value == pytest.approx(slope * k * 10_000 ** (k - 1), rel=0.1)
         assert (found.runs, found.sizes) == (45, 9)
 
@@ -164,7 +181,8 @@ class TestScaling:
             found, again = fit(points), fit(points)
             assert found is not None
             assert found == again
-            return found.k.high - found.k.low
+            low, high = ends(found.k)
+            return high - low
 
         assert width(0.3) > 2 * width(0.05)
 
