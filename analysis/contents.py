@@ -6,22 +6,31 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from analysis.labels import Label, Row, labelled
 from analysis.material import Material, open_material
 from analysis.sizes import representatives, sized, typical
 from analysis.summary import RUNS
 from eventflow.errors import UsageError
-from eventflow.log.runs import find_run
+from eventflow.log.runs import RunInfo, find_run
+from eventflow.sweep import SWEEP
 
 if TYPE_CHECKING:
     import duckdb
 
 
 REPEATS_MIN = 3
+OF_ONE_RUN = frozenset({"out", "source", "source_size", "source_mtime_ns"})
+"""The settings in which runs of one kind differ."""
 
 
 class Kind(Enum):
-    """What is compared: runs; stages, each with several runs of the same size; or stages over several sizes."""
+    """What is compared: runs; stages, each with several runs of the same size; or stages over several sizes.
+
+    Stages are compared only where all runs of each did the same thing: where they are of one sweep, or had the same
+    settings. Runs with 2 and with 64 workers are no repeats of one another.
+    """
 
     RUNS = "runs"
     STAGES = "stages"
@@ -31,7 +40,8 @@ class Kind(Enum):
 class Contents(NamedTuple):
     """The runs, and a connection to those that are looked into: all of them, or one of each stage.
 
-    `labels` and `rows` are those of the table: of runs, or of stages where those are what is compared.
+    `labels` and `rows` are those of the table: of runs, or of stages where those are what is compared. `are_alike`: all
+    runs of each stage were done in the same way.
     """
 
     material: Material
@@ -39,6 +49,7 @@ class Contents(NamedTuple):
     labels: list[Label]
     rows: list[Row]
     kind: Kind
+    are_alike: bool
 
 
 @contextmanager
@@ -53,12 +64,13 @@ def contents(store: Path, runs: Sequence[str]) -> Iterator[Contents]:
     opened = [material.connection]
     try:
         stages, by_stage = sized(material.connection)
-        kind = _kind(by_stage, len(stages))
+        are_alike = len({(row["stage"], done_alike(material.infos[row["run"]])) for row in by_stage}) == len(stages)
+        kind = _kind(by_stage, len(stages)) if are_alike else Kind.RUNS
         if kind is Kind.RUNS:
-            found = Contents(material, material.connection, *labelled(material.connection, RUNS), kind)
+            found = Contents(material, material.connection, *labelled(material.connection, RUNS), kind, are_alike)
         else:
             opened.append(open_material(store, representatives(by_stage)).connection)
-            found = Contents(material, opened[-1], stages, typical(by_stage), kind)
+            found = Contents(material, opened[-1], stages, typical(by_stage), kind, are_alike)
         if not found.rows:
             raise UsageError("there is no event to report on yet", "try again when a run has begun")
         yield found
@@ -72,3 +84,11 @@ def _kind(whole: Sequence[Row], stages: int) -> Kind:
     if len({row["size"] for row in whole}) > 1:
         return Kind.SIZES
     return Kind.STAGES if stages > 1 and len(whole) >= REPEATS_MIN * stages else Kind.RUNS
+
+
+def done_alike(info: RunInfo) -> str:
+    """The same text for runs that were done in the same way, apart from what they read and where they wrote."""
+    if sweep := info.labels.get(SWEEP):
+        return sweep
+    settings = {name: value for name, value in info.settings.items() if name not in OF_ONE_RUN}
+    return msgspec.json.encode(settings, order="deterministic").decode()

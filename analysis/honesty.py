@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analysis.amounts import memory_text, number_text
-from analysis.contents import Contents
+from analysis.contents import Contents, done_alike
 from analysis.labels import Row, rows
 from analysis.markup import Html, element, join
 
@@ -28,7 +28,7 @@ def honesty(found: Contents, begun: Sequence[Row]) -> Html:
     used = rows(found.material.connection, _STATEMENT)
     measured = [row for row in used if row["samples"]]
     facts = [
-        ("Repeats", _repeats(begun)),
+        ("Repeats", _repeats(found, begun)),
         ("Memory", _memory(measured)),
         ("Energy", _energy(measured)),
         ("Cost of measuring", _cost(measured)),
@@ -41,9 +41,11 @@ def honesty(found: Contents, begun: Sequence[Row]) -> Html:
     )
 
 
-def _repeats(begun: Sequence[Row]) -> str:
-    """How often the same was done: by stage and number of requests."""
-    times = Counter((row["stage"], row["requests"]) for row in begun if row["state"] == "completed")
+def _repeats(found: Contents, begun: Sequence[Row]) -> str:
+    """How often the same was done: by stage, number of requests and settings."""
+    infos = found.material.infos
+    whole = [row for row in begun if row["state"] == "completed"]
+    times = Counter((row["stage"], row["requests"], done_alike(infos[row["run"]])) for row in whole)
     if not times:
         return "no run came to its end"
     least, most = min(times.values()), max(times.values())

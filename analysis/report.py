@@ -91,7 +91,7 @@ def _charts(found: "Contents") -> tuple[tuple[str, ...], tuple[str, ...]]:
         case Kind.STAGES:
             return BY_STAGE, (*OF_RUNS, *IN_RUNS)
     stages = {label.stage for label in found.labels}
-    return (), (*OF_RUNS, *(("tradeoff",) if len(stages) > 1 else ()), *IN_RUNS)
+    return (), (*OF_RUNS, *(("tradeoff",) if len(stages) > 1 and found.are_alike else ()), *IN_RUNS)
 
 
 def _pictures(found: "Contents") -> "Iterator[tuple[ModuleType, Picture | None]]":

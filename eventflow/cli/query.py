@@ -4,6 +4,7 @@ import contextlib
 import enum
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -12,8 +13,9 @@ import typer
 from eventflow.cli.answers import Format, find_recipe, interruptible, print_answer, print_recipes
 from eventflow.cli.options import StoreOption
 from eventflow.cli.output import print_table
-from eventflow.errors import UsageError, name_of
-from eventflow.log.runs import list_runs, store_path
+from eventflow.errors import StoreError, UsageError, name_of
+from eventflow.log.runs import RunFolder, list_runs, store_path
+from eventflow.sweep import WARM_UP
 
 ROWS_SHOWN_MAX = 1_000
 RUNS_COMPARED_MAX = 20
@@ -168,9 +170,18 @@ def _hearing_interrupts() -> Iterator[None]:
 
 
 def _newest(store: Path) -> list[str]:
-    runs = [folder.run for folder in list_runs(store)[-RUNS_COMPARED_MAX:]]
+    """The newest runs, oldest first, without those that only warmed something up."""
+    measuring = (folder.run for folder in reversed(list_runs(store)) if not _is_warm_up(folder))
+    runs = list(islice(measuring, RUNS_COMPARED_MAX))[::-1]
     if not runs:
         raise UsageError(
             f"there is no run in {name_of(str(store))}", "make one with `eventflow run`, or name a --store"
         )
     return runs
+
+
+def _is_warm_up(folder: RunFolder) -> bool:
+    try:
+        return WARM_UP in folder.info().labels
+    except StoreError:  # the report names it, with the reason
+        return False

@@ -90,14 +90,26 @@ def test_an_interrupted_run(good: Path, tmp_path: Path, killed: bool) -> None:
 
 
 def test_an_interrupted_run_among_sizes(store: Path, tmp_path: Path) -> None:
-    """Among runs of several sizes, one that was stopped is counted in words and is in no chart by size."""
+    """Among runs of several sizes, one that was stopped is named with its state, and is in no chart by size."""
     for seed, size in enumerate((5, 50)):
         write_run(store, "loop", requests=size, seed=seed, failure_share=0.0, start_ns=START_NS + seed * 10**10)
-    write_run(store, "threads", requests=50, stop_seconds=0.1, start_ns=START_NS + 10**12)
+    stopped = write_run(store, "threads", requests=50, stop_seconds=0.1, start_ns=START_NS + 10**12)
     page = report(store, tmp_path / "a.html")
-    assert "1 run did not come to its end and is in no chart by size." in page
+    named = f"threads {stopped.run} (interrupted)"
+    assert f"1 run did not come to its end and is in no chart by size: {named}." in page
     assert "Speed against number of requests" in page
     assert "Inside the runs" in page
+
+
+@pytest.mark.parametrize("failing", [5, 50])
+def test_failures_among_sizes(store: Path, tmp_path: Path, failing: int) -> None:
+    """Among runs of several sizes, failures are told of all runs, also where two of three had none."""
+    for seed, (size, repeat) in enumerate((size, repeat) for size in (5, 50) for repeat in range(3)):
+        share = 1.0 if (size, repeat) == (failing, 1) else 0.0
+        write_run(store, "loop", requests=size, seed=seed, failure_share=share, start_ns=START_NS + seed * 10**10)
+    page = report(store, tmp_path / "a.html")
+    assert f"{failing} of 165 requests failed, most often with " in page
+    assert ("worst run" in page) is (failing == 50)
 
 
 @pytest.mark.parametrize("name", ["closed", "killed", "sealed", "segments", "unknown"])
@@ -163,6 +175,37 @@ def test_many_runs_of_one_size(store: Path, tmp_path: Path) -> None:
     assert "Any figure against any other" in page
     assert "Speed against number of requests" not in page
     assert "each was run 3 times" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "as_one"),
+    [({"workers": 2}, False), ({"source": "b.txt", "source_size": 7, "source_mtime_ns": 7, "out": "b"}, True)],
+)
+@pytest.mark.parametrize("sizes", [(10, 10, 10, 10, 10, 10), (10, 10, 10, 10, 20, 40)])
+def test_runs_with_other_settings(
+    store: Path, tmp_path: Path, sizes: tuple[int, ...], change: dict[str, object], as_one: bool
+) -> None:
+    """Runs of a stage stand for one another only if they were done alike, whatever they read and wherever it went."""
+    for place, size in enumerate(sizes):
+        start_ns = START_NS + place * 10**10
+        write_run(store, ("serial", "threads")[place % 2], requests=size, seed=place, start_ns=start_ns)
+    path = list_runs(store)[-1].path / "run.json"
+    info = json.loads(path.read_text())
+    path.write_text(json.dumps(info | {"settings": info["settings"] | change}))
+    page = report(store, tmp_path / "a.html")
+    assert ("The table has the medians of" in page) is as_one
+    assert len(re.findall(r"</svg>[^<]+</th>", page)) == (2 if as_one else 6)
+    assert ("Speed, memory and energy" in page) is as_one
+    assert ("each was run 3 times" in page) is (as_one and len(set(sizes)) == 1)
+
+
+def test_runs_of_a_sweep_stand_for_one_another(store: Path, tmp_path: Path) -> None:
+    """Runs of one sweep are compared by size; with those of another one, which may have had another origin, by run."""
+    for place, (name, size) in enumerate((("a", 5), ("a", 50), ("b", 50))):
+        made = {"requests": size, "seed": place, "start_ns": START_NS + place * 10**10, "labels": {"sweep": name}}
+        write_run(store, "loop", **made)
+        page = report(store, tmp_path / "a.html")
+        assert ("Speed against number of requests" in page) is (place == 1)
 
 
 def test_pictures_of_what_there_is(good: Path, tmp_path: Path) -> None:

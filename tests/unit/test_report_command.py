@@ -41,6 +41,15 @@ def test_a_sweep_by_its_name(swept: Path, tmp_path: Path, name: str) -> None:
     assert ">serial</th>" not in page
 
 
+def test_the_newest_runs_without_warm_ups(swept: Path, tmp_path: Path) -> None:
+    """Without a name the report is on the newest runs; what only warmed a sweep up is none of them."""
+    assert report(swept, "-o", str(tmp_path / "a.html")).exit_code == 0
+    page = (tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "eventflow · 3 runs" in page
+    assert ">threads</th>" not in page
+    assert ">serial</th>" in page
+
+
 def test_a_sweep_without_a_run(store: Path, tmp_path: Path) -> None:
     """A sweep that has no run yet is explained, and nothing is written."""
     store.mkdir(exist_ok=True)
