@@ -57,6 +57,7 @@ PARTS = {
     "process": LIGHT["dataflow"],
     "failed": LIGHT["processes"],
     "completed": LIGHT["threads"],
+    "cancelled": LIGHT[OTHER],
     "main": LIGHT["serial"],
     "worker": LIGHT["threads"],
     "program": LIGHT["loop"],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.amounts import seconds_text
 from analysis.appearance import PARTS, Chart, alt
-from analysis.in_run import is_chosen, part_colour, run_choice, share_of_rows
+from analysis.in_run import is_chosen, part_colour, run_choice, run_title, share_of_rows
 from analysis.labels import Label, Row, labelled, labels
 from analysis.picture import Picture, listing, table
 from analysis.program import main
@@ -118,7 +118,7 @@ def _drawn(found: list[Label], rows: list[Row]) -> Chart:
     return (
         alt.layer(*bars, failed.encode(x=alt.X("over:Q", title=over_time), y=y, tooltip=_tooltip()))
         .add_params(*run_choice(found), choice)
-        .properties(height=HEIGHT)
+        .properties(height=HEIGHT, title=run_title())
     )
 
 

@@ -11,6 +11,7 @@ from analysis.labels import Label
 PARAMETER = "run"
 ROWS_MAX = 1_500
 ENTRY_PIXELS = 75  # of a legend
+TITLE_PIXELS = 12
 
 
 def run_choice(labels: Sequence[Label]) -> list[alt.Parameter]:
@@ -23,6 +24,11 @@ def run_choice(labels: Sequence[Label]) -> list[alt.Parameter]:
 def is_chosen() -> str:
     """The expression that a row is of the run that is shown."""
     return f"datum.label == {PARAMETER}"
+
+
+def run_title() -> alt.TitleParams:
+    """The run that is shown, as the chart's title: on paper and in pictures there is no choice to read it from."""
+    return alt.TitleParams(text=alt.expr(PARAMETER), fontSize=TITLE_PIXELS)
 
 
 def share_of_rows(labels: Sequence[Label], rows_max: int = ROWS_MAX) -> int:

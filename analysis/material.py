@@ -42,6 +42,8 @@ def open_material(store: Path, runs: Sequence[str]) -> Material:
             if (problem := _problem(store, run)) is not None:
                 del infos[run]
                 left_out.append((run, problem))
+    if not infos:
+        raise _unreadable(left_out)
     return Material(_connected(store, list(infos)), infos, left_out)
 
 
@@ -68,10 +70,14 @@ def _described(store: Path, runs: Sequence[str]) -> tuple[dict[str, RunInfo], li
         except EventflowError as problem:
             left_out.append((run, str(problem)))
     if not infos and left_out:
-        run, why = left_out[0]
-        more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        raise UsageError(f"there is no run that can be read ({run}{more}: {why})", "name other runs")
+        raise _unreadable(left_out)
     return infos, left_out
+
+
+def _unreadable(left_out: Sequence[tuple[str, str]]) -> UsageError:
+    run, why = left_out[0]
+    more = f", and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+    return UsageError(f"there is no run that can be read ({run}{more}: {why})", "name other runs")
 
 
 def _connected(store: Path, runs: Sequence[str]) -> "duckdb.DuckDBPyConnection":

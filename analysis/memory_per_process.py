@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from analysis.amounts import MIB, number_text
 from analysis.appearance import OTHER, alt
-from analysis.in_run import is_chosen, part_colour, run_choice, share_of_rows
+from analysis.in_run import is_chosen, part_colour, run_choice, run_title, share_of_rows
 from analysis.labels import labelled, labels
 from analysis.picture import Picture, listing, table
 from analysis.program import main
@@ -88,7 +88,7 @@ def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
     said = listing([f"{run} {number_text(mib)} MiB" for run, mib in counts.items()])
     columns = {"run": "label", "after (s)": "seconds", "process": "process", "memory (MiB)": "mib"}
     return Picture(
-        chart=areas.add_params(*run_choice(found)).properties(height=LINE_PIXELS),
+        chart=areas.add_params(*run_choice(found)).properties(height=LINE_PIXELS, title=run_title()),
         seen=f"Stacked areas over time, one for each process of the run that is shown; the largest process: {said}.",
         table=table(rows, columns | {"processes": "processes"}),
     )

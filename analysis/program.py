@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from analysis.appearance import Chart, alt, theme
 from analysis.cards import Group, card
-from analysis.material import asked_runs
+from analysis.material import asked_runs, open_material
 from analysis.page import Page, write
 from analysis.picture import Picture
-from analysis.timed import keep
 from eventflow.errors import EventflowError, UsageError, name_of
 from eventflow.log.runs import store_path
-from eventflow.log.sql import connect
 
 if TYPE_CHECKING:
     import duckdb
@@ -61,15 +59,17 @@ def main(module: Any, arguments: list[str] | None = None) -> None:
 
 
 def draw(module: ChartModule, store: Path, runs: list[str], out: Path) -> None:
-    """Write one chart to a file, whose ending says how.
+    """Write one chart to a file, whose ending says how. A run that cannot be read is named on standard error.
 
     Raises:
-        UsageError: there is nothing to show, or the ending is none of .html, .png and .svg.
+        UsageError: no run can be read, there is nothing to show, or the ending is none of .html, .png and .svg.
         OSError: the file cannot be written.
     """
-    with closing(connect(store, runs)) as connection:
-        keep(connection)
-        made = module.picture(connection)
+    material = open_material(store, runs)
+    with closing(material.connection):
+        made = module.picture(material.connection)
+    for run, why in material.left_out:
+        sys.stderr.write(f"{run} cannot be read and is not shown: {why}\n")
     if made is None:
         raise UsageError(module.NOTHING.rstrip("."), "name other runs")
     save(module, made, out)
@@ -94,11 +94,18 @@ def save(module: ChartModule, made: Picture, out: Path) -> None:
             raise UsageError(f"a chart cannot be written as {name_of(other)}", "name a file .html, .png or .svg")
 
 
+def _title(module: ChartModule, specification: dict[str, Any]) -> str | dict[str, str]:
+    """The title of the chart, with what the chart itself says at its head: which run it shows."""
+    if "title" not in specification:
+        return module.TITLE
+    return {"expr": f"{module.TITLE + ': '!r} + {specification['title']['text']['expr']}"}
+
+
 def _alone(module: ChartModule, made: Picture) -> Chart:
     """The chart with its title, a width and the light theme, as it can stand alone."""
     specification = made.specification()
     caption = textwrap.wrap(module.CAPTION, CAPTION_CHARACTERS)
-    specification["title"] = {"text": module.TITLE, "subtitle": caption, "offset": 22}
+    specification["title"] = {"text": _title(module, specification), "subtitle": caption, "offset": 22}
     if "vconcat" not in specification:
         specification["width"] = WIDTH_PIXELS
     specification["config"] = theme("light", PNG_FONT) | {"background": "white", "padding": 16}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from analysis.appearance import alt
-from analysis.in_run import is_chosen, part_colour, run_choice, share_of_rows
+from analysis.in_run import is_chosen, part_colour, run_choice, run_title, share_of_rows
 from analysis.labels import Label, Row, labelled, labels
 from analysis.logarithmic import log_axis, log_scale
 from analysis.picture import Picture, listing, table
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 TITLE = "Requests over time"
 CAPTION = (
     "Above, how many requests ended when: mark an interval with the mouse to see the requests that ended in it below, "
-    "double-click to see all. Of many requests the failed, the slowest and some of the others are shown."
+    "double-click to see all. Of many requests the failed and cancelled, the slowest and some of the others are shown."
 )
 NOTHING = "No request is over."
 SLOTS = 120
 SECONDS_MIN = 1e-6  # a logarithmic axis has no zero
-OUTCOMES = ("completed", "failed")
+OUTCOMES = ("completed", "failed", "cancelled")
 EDGE_PIXELS = 48
 
 # The field across has the same name in both: by it the interval of one chooses among the rows of the other.
@@ -32,7 +32,7 @@ _OVERVIEW = """
     WITH spans AS (SELECT run, greatest(max(ended), 1e-6) * 1.000001 / $slots AS width FROM timed GROUP BY run)
     SELECT
         run, round(slot * width, 6) AS moment, round((slot + 1) * width, 6) AS until,
-        CASE WHEN state = 'completed' THEN state ELSE 'failed' END AS outcome, count(*) AS requests
+        state AS outcome, count(*) AS requests
     FROM (SELECT *, floor(ended / width) AS slot FROM timed JOIN spans USING (run) WHERE ended IS NOT NULL)
     GROUP BY ALL
     ORDER BY run, moment, outcome
@@ -52,7 +52,7 @@ _DETAIL = """
     )
     SELECT
         run, number, round(ended, 6) AS moment, greatest(round(coalesce(seconds, 0), 6), $seconds_min) AS seconds,
-        CASE WHEN timed.state = 'completed' THEN timed.state ELSE 'failed' END AS outcome, timed.state AS state,
+        timed.state AS outcome,
         left(url, 200) AS url, error
     FROM chosen JOIN timed USING (run, number) JOIN requests USING (run, number)
     ORDER BY run, ended, number
@@ -80,7 +80,7 @@ def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
 def _drawn(found: Sequence[Label], bars: Sequence[Row], dots: Sequence[Row]) -> alt.VConcatChart:
     brush = alt.selection_interval(name="interval", encodings=["x"])
     width = WIDTH_PIXELS - EDGE_PIXELS
-    colour = part_colour("outcome:N", OUTCOMES)
+    colour = part_colour("outcome:N", [name for name in OUTCOMES if any(bar["outcome"] == name for bar in bars)])
     over_time = "time since the start (seconds)"
     overview = (
         drawing(bars)
@@ -113,7 +113,7 @@ def _drawn(found: Sequence[Label], bars: Sequence[Row], dots: Sequence[Row]) -> 
         )
         .properties(width=width, height=240)
     )  # fmt: skip
-    return alt.vconcat(overview, detail, spacing=14).add_params(*run_choice(found))
+    return alt.vconcat(overview, detail, spacing=14).add_params(*run_choice(found)).properties(title=run_title())
 
 
 def _edged(axis: alt.Axis) -> alt.Axis:
@@ -128,7 +128,7 @@ def _tooltip() -> list[alt.Tooltip]:
         alt.Tooltip("number:Q", title="request"),
         alt.Tooltip("seconds:Q", title="duration (s)", format=",.4~r"),
         alt.Tooltip("moment:Q", title="ended at (s)", format=",.4~r"),
-        alt.Tooltip("state:N"),
+        alt.Tooltip("outcome:N"),
         alt.Tooltip("error:N"),
         alt.Tooltip("url:N"),
     ]

@@ -10,6 +10,7 @@ import pytest
 
 from analysis import gantt, in_flight, latency_phases, memory_per_process, requests_over_time
 from analysis.picture import Picture
+from analysis.program import draw
 from analysis.timed import keep
 from eventflow.log.sql import connect
 from tests.asking import ask, one
@@ -100,6 +101,15 @@ def test_the_overview_counts_all_requests(store: Path) -> None:
     assert all(bar["moment"] < bar["until"] for bar in bars)
 
 
+def test_cancelled_is_no_failure(tmp_path: Path) -> None:
+    """A request that was cancelled in flight is drawn as that and not as failed."""
+    write_run(tmp_path / "store", "threads", failure_share=0.0, stop_seconds=0.2)
+    bars, dots = data(tmp_path / "store", requests_over_time)
+    cancelled = one(tmp_path / "store", "SELECT cancelled FROM runs")
+    assert sum(bar["requests"] for bar in bars if bar["outcome"] == "cancelled") == cancelled > 0
+    assert {row["outcome"] for rows in (bars, dots) for row in rows} == {"completed", "cancelled"}
+
+
 def test_phases_are_those_of_the_view(store: Path) -> None:
     """Each phase that was measured has its percentiles, in the order in which a request goes through them."""
     (rows,) = data(store, latency_phases)
@@ -125,3 +135,12 @@ def test_what_is_kept_is_what_was_computed(store: Path, module: Any) -> None:
         keep(connection)
         kept = module.picture(connection)
     assert kept.specification() == picture(store, module).specification()
+
+
+@pytest.mark.parametrize("module", [gantt, memory_per_process, requests_over_time])
+def test_a_picture_of_one_run_says_which(tmp_path: Path, module: Any) -> None:
+    """Where one run of several is shown, a drawing says which, since there it cannot be chosen."""
+    runs = [write_run(tmp_path / "store", "loop", requests=20, seed=seed).run for seed in (1, 2)]
+    draw(module, tmp_path / "store", runs, tmp_path / "chart.svg")
+    label = f"loop {min(runs).rpartition('-')[2]}"
+    assert f"{module.TITLE}: {label}" in (tmp_path / "chart.svg").read_text(encoding="utf-8")
