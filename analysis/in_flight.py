@@ -66,7 +66,9 @@ _LIMITS = """
     SELECT run, round(seconds, 6) AS seconds, most
     FROM numbered WHERE place = n OR place * $points // n > (place - 1) * $points // n
     UNION ALL
-    SELECT run, max(over), arg_max(most, seconds) FROM summed JOIN timed USING (run) GROUP BY run
+    SELECT run, ends.over, latest.most
+    FROM (SELECT run, max(over) AS over FROM timed GROUP BY run) AS ends
+    JOIN (SELECT run, arg_max(most, seconds) AS most FROM summed GROUP BY run) AS latest USING (run)
     ORDER BY run, seconds
 """
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 TITLE = "Memory over time"
 CAPTION = (
-    "All processes of a run together. Of a long run, the highest of several samples is shown, so that no peak is lost."
+    "All processes of a run together, with the peaks between samples as the kernel noted them. Of a long run, the "
+    "highest of several samples is shown, so that no peak is lost."
 )
 NOTHING = "No run has measured its memory."
 
@@ -31,8 +32,8 @@ def picture(connection: "duckdb.DuckDBPyConnection") -> Picture | None:
             FROM samples
         )
         SELECT
-            run, arg_max(elapsed_seconds, memory_bytes) AS seconds, max(memory_bytes) / $mib AS mib,
-            arg_max(processes, memory_bytes) AS processes
+            run, arg_max(elapsed_seconds, peak_bytes) AS seconds, max(peak_bytes) / $mib AS mib,
+            arg_max(processes, peak_bytes) AS processes
         FROM numbered
         GROUP BY run, place // ((n + $rows_max - 1) // $rows_max)
         ORDER BY run, seconds

@@ -14,10 +14,14 @@ from analysis.logarithmic import log_ticks
 from analysis.picture import TABLE_ROWS_MAX, Picture
 from analysis.program import main
 from analysis.report import BY_SIZE, CHARTS
-from eventflow.log.runs import list_runs
+from eventflow.log.runs import create_run, list_runs
 from eventflow.log.sql import connect
+from eventflow.measuring_events import ProcessSampled
+from eventflow.recorder import Recorder
+from eventflow.sources import SeededSources
+from eventflow.vocabulary import RunStarted
 from tests.asking import ask, one
-from tests.synthetic_log import PROFILES, START_NS, resume_run, write_ladder, write_run
+from tests.synthetic_log import MIB, PROFILES, START_NS, resume_run, write_ladder, write_run
 
 HOSTILE = "https://h/{}</script><script>alert(1)</script><!--&\u2028'\""
 UNITS = re.compile(r"seconds|MiB|requests|exponent|joules")
@@ -147,6 +151,26 @@ class TestCharts:
         assert one(large, "SELECT count(*) FROM samples") > 2 * len(found)
         assert max(row["mib"] for row in found) == one(large, "SELECT max(memory_bytes) / 1048576 FROM samples")
 
+    def test_memory_keeps_a_peak_between_samples(self, store: Path) -> None:
+        """What the kernel noted between two samples is shown, as in the table of runs."""
+        sources = SeededSources(1, START_NS)
+        folder = create_run(store, stage="loop", sources=sources)
+        with Recorder(folder.log, folder.run, sources=sources, batch_seconds_max=None) as recorder:
+            root = recorder.open_stream("run")
+            root.record(RunStarted(stage="loop", workers=1))
+            for peak in (2 * MIB, 9 * MIB, 3 * MIB):
+                root.record(
+                    ProcessSampled(
+                        memory_bytes=MIB,
+                        memory_kind="pss",
+                        cpu_seconds=0.1,
+                        processes=(),
+                        sampling_seconds=0.001,
+                        peak_bytes=peak,
+                    )
+                )
+        assert max(row["mib"] for row in rows(store, "memory_over_time")) == 9
+
     def test_durations_are_a_distribution(self, ladder: Path) -> None:
         """The line of durations goes from the shortest request to the longest, through the median."""
         found = [row for row in rows(ladder, "request_durations") if row["stage"] == "loop"]
@@ -224,6 +248,7 @@ class TestProgram:
             (["nobody"], "no run 'nobody'"),
             (["latest", "-o", "nowhere/a.html"], "nowhere"),
             (["latest", "--store", "none"], "no run"),
+            (["latest", "--store", "damaged"], "the log is damaged"),
         ],
     )
     def test_mistakes_are_explained(
@@ -232,6 +257,8 @@ class TestProgram:
     ) -> None:  # fmt: skip
         """What cannot be done ends with status 2 and one line on standard error."""
         monkeypatch.chdir(tmp_path)
+        for segment in write_run(tmp_path / "damaged").log.glob("*/*.ndjson"):
+            segment.write_bytes(segment.read_bytes().replace(b'":', b'";', 9))
         with pytest.raises(SystemExit) as ended:
             main(importlib.import_module("analysis.time_per_stage"), ["--store", str(ladder), *arguments])
         assert ended.value.code == 2
