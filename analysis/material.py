@@ -14,7 +14,7 @@ from analysis.timed import keep
 from eventflow.errors import EventflowError, UsageError
 from eventflow.log.runs import RunFolder, RunInfo, find_run
 from eventflow.log.sql import connect
-from eventflow.sweep import sweep_named, sweep_runs
+from eventflow.sweep import sweep_asked, sweep_runs
 
 if TYPE_CHECKING:
     import duckdb
@@ -51,15 +51,22 @@ def asked_runs(store: Path, names: Sequence[str]) -> tuple[list[str], str]:
     """The runs that are asked for, and the name of the sweep if they are asked for by that.
 
     Raises:
-        UnknownRun: no run, or more than one, has such a name, nor has a sweep.
+        UnknownRun: no run has such a name, nor has a sweep, or more than one has.
         UsageError: the sweep has no run yet.
     """
-    if len(names) == 1 and (sweep := sweep_named(store, names[0])):
-        runs = [run.run for run in sweep_runs(store, sweep)]
-        if not runs:
+    runs: list[str] = []
+    sweeps: list[str] = []
+    for name in names:
+        sweep = sweep_asked(store, name)
+        if sweep is None:
+            runs.append(find_run(store, name).run)
+            continue
+        sweeps.append(sweep)
+        of_sweep = [run.run for run in sweep_runs(store, sweep)]
+        if not of_sweep:
             raise UsageError(f"the sweep {sweep} has no run yet", f"go on with `eventflow sweep --resume {sweep}`")
-        return runs, sweep
-    return [find_run(store, name).run for name in names], ""
+        runs += of_sweep
+    return list(dict.fromkeys(runs)), sweeps[0] if len(names) == len(sweeps) == 1 else ""
 
 
 def _described(store: Path, runs: Sequence[str]) -> tuple[dict[str, RunInfo], list[tuple[str, str]]]:

@@ -214,6 +214,24 @@ def sweep_named(store: Path, name: str) -> str | None:
     return fitting[0] if fitting else None
 
 
+def sweep_asked(store: Path, name: str) -> str | None:
+    """The name of the sweep that a person means who may name a run as well; None where it is a run's, as `latest` is.
+
+    Raises:
+        UnknownRun: it fits several sweeps, or a run as well as a sweep.
+        UsageError: it is `latest-sweep`, and there is none.
+    """
+    if name == "latest":
+        return None
+    sweep = sweep_named(store, name)
+    if name == "latest-sweep" and sweep is None:
+        raise UsageError(f"there is no sweep in {name_of(str(store))}", "begin one with `eventflow sweep`")
+    runs = [run.run for run in list_runs(store) if name and (run.run.startswith(name) or run.run.endswith(name))]
+    if sweep is not None and runs and name != sweep:
+        raise UnknownRun(name, str(store), (sweep, *runs))
+    return sweep
+
+
 def find_sweep(store: Path, name: str) -> Sweep | None:
     """The plan of the sweep that `sweep_named` finds.
 

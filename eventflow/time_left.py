@@ -34,11 +34,6 @@ class Costs:
         """A run took so long, from the start of its process to its end."""
         self._seconds[stage][size].append(seconds)
 
-    @property
-    def are_known(self) -> bool:
-        """Whether anything is known yet."""
-        return bool(self._seconds)
-
     def expected(self, stage: str, size: int) -> float:
         """How long a run will take, in seconds.
 

@@ -17,8 +17,9 @@ import pytest
 
 from eventflow.sources import SeededSources
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so every program that they start.
+# A shell that starts the tests in the background has them ignore Ctrl-C, and nohup a hang-up; so would what they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Two busy cores make every deadline wrong; CI must give the same answer for the same commit.
 hypothesis.settings.register_profile("eventflow", deadline=None, print_blob=True, derandomize="CI" in os.environ)

@@ -11,10 +11,10 @@ import typer
 
 from eventflow.cli.options import JsonOption, StoreOption
 from eventflow.cli.output import print_json, print_table, result_console, status_console, table
-from eventflow.errors import StoreError, UnknownRun, UsageError, name_of
-from eventflow.log.runs import find_run, list_runs, store_path
+from eventflow.errors import StoreError, UsageError
+from eventflow.log.runs import find_run, store_path
 from eventflow.quantities import format_count
-from eventflow.sweep import Sweep, SweepRun, find_sweep, sweep_names, sweep_runs
+from eventflow.sweep import Sweep, SweepRun, read_sweep, sweep_asked, sweep_runs
 
 if TYPE_CHECKING:
     from eventflow.cli.comparison import Group, Line, Picked, Slices
@@ -86,14 +86,14 @@ def _named(store: Path, names: Sequence[str], requests: int | None) -> tuple[lis
     notes: list[str] = []
     is_sweep_named = False
     for name in names:
-        sweep = _sweep_or_none(store, name)
-        if sweep is None:
+        asked = sweep_asked(store, name)
+        if asked is None:
             run = find_run(store, name).run
             if any(known.run == run for known in found):
                 raise UsageError(f"the run {run} is named twice", "name each run once")
             found.append(_Named(run))
             continue
-        is_sweep_named = True
+        is_sweep_named, sweep = True, read_sweep(store, asked)
         size, runs, note = _of_sweep(store, sweep, requests)
         notes.append(f"sweep {sweep.name}: {format_count(size)} request{'s' * (size != 1)}{note}")
         known = {one.run for one in found}
@@ -101,23 +101,6 @@ def _named(store: Path, names: Sequence[str], requests: int | None) -> tuple[lis
     if requests is not None and not is_sweep_named:
         raise UsageError("--requests chooses among a sweep's runs, and no sweep is named", "leave it out")
     return found, notes
-
-
-def _sweep_or_none(store: Path, name: str) -> Sweep | None:
-    """The sweep of a name, None where it is a run's.
-
-    Raises:
-        UnknownRun: it fits several, or a run as well as a sweep.
-    """
-    if name == "latest":
-        return None
-    sweep = find_sweep(store, name)
-    if name == "latest-sweep" and sweep is None:
-        raise UsageError(f"there is no sweep in {name_of(str(store))}", "begin one with `eventflow sweep`")
-    runs = [run.run for run in list_runs(store) if name and (run.run.startswith(name) or run.run.endswith(name))]
-    if sweep is not None and runs and name not in sweep_names(store):
-        raise UnknownRun(name, str(store), (sweep.name, *runs))
-    return sweep
 
 
 def _of_sweep(store: Path, sweep: Sweep, requests: int | None) -> tuple[int, list[SweepRun], str]:
@@ -131,7 +114,7 @@ def _of_sweep(store: Path, sweep: Sweep, requests: int | None) -> tuple[int, lis
     for size in [requests] if requests is not None else sorted(sweep.sizes, reverse=True):
         runs = [run for run in sweep_runs(store, sweep.name) if run.size == size]
         facts, _ = run_facts(store, [run.run for run in runs])
-        runs = [run for run in runs if is_done(facts.get(run.run))]
+        runs = [run for run in runs if run.stage in sweep.stages and is_done(facts.get(run.run), run.size)]
         missing = [stage for stage in sweep.stages if stage not in {run.stage for run in runs}]
         if runs:
             note = f"; not yet run: {', '.join(missing)}" if missing else ""

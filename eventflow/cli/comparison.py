@@ -29,7 +29,7 @@ from eventflow.quantities import format_count, format_duration, format_size
 
 MEDIAN, NINETY_FIFTH = 0.5, 0.95
 BASELINE = "the baseline"
-RUNS_ENOUGH = 4
+RUNS_ENOUGH = 6
 """With fewer runs in a group the bootstrap's intervals are known to be too narrow."""
 
 Key = Literal[
@@ -197,7 +197,7 @@ def notes_of(groups: Sequence[Group]) -> list[str]:
     if any(1 < count < RUNS_ENOUGH for count in counts):
         notes.append(
             f"with fewer than {RUNS_ENOUGH} runs in a group the intervals are too narrow: "
-            "of two runs they hold the truth in two of three cases, of three runs in nine of ten"
+            "with two runs they may hold the truth in as few as half of the cases, with three in three of four"
         )
     if any(run.facts.get("energy_kind") == "modelled" for run in runs):
         notes.append("energy is modelled from CPU time and duration, not measured")

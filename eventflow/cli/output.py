@@ -52,7 +52,7 @@ def table(
     right = set(right)
     made = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        made.add_column(column.replace("[", r"\["), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
         made.add_row(*(cell.replace("[", r"\[") for cell in row))
     return made

@@ -57,9 +57,9 @@ class Result(msgspec.Struct, frozen=True):
     missing: Sequence[dict[str, str | int]]
 
 
-def is_done(facts: Facts | None) -> bool:
-    """Whether a run counts."""
-    return facts is not None and facts["state"] == "completed"
+def is_done(facts: Facts | None, requests: int) -> bool:
+    """Whether a run of a sweep counts: it came to its end, with as many requests as its label says."""
+    return facts is not None and facts["state"] == "completed" and facts["requests"] == requests
 
 
 def result_of(sweep: Sweep, runs: Sequence[SweepRun], facts: Mapping[str, Facts]) -> Result:
@@ -67,14 +67,14 @@ def result_of(sweep: Sweep, runs: Sequence[SweepRun], facts: Mapping[str, Facts]
     done: dict[tuple[str, int], list[Facts]] = defaultdict(list)
     unfinished: dict[tuple[str, int], int] = defaultdict(int)
     for run in runs:
-        if is_done(facts.get(run.run)):
+        if is_done(facts.get(run.run), run.size):
             done[run.stage, run.size].append(facts[run.run])
         else:
             unfinished[run.stage, run.size] += 1
     rows = [
         _row(stage, size, done[stage, size], unfinished[stage, size]) for stage in sweep.stages for size in sweep.sizes
     ]
-    left = cells_left(sweep, (run.cell for run in runs if is_done(facts.get(run.run))))
+    left = cells_left(sweep, (run.cell for run in runs if is_done(facts.get(run.run), run.size)))
     missing: list[dict[str, str | int]] = [
         {"stage": cell.stage, "requests": cell.size, "repeat": cell.repeat} for cell in left
     ]

@@ -70,7 +70,7 @@ class _Sitting:
         self._begun = time.monotonic()
         self._costs = Costs()
         self._total = len(cells(plan))
-        self._left: list[Cell] = []
+        self._left = cells(plan)  # until the store was looked at
         self._failed: list[Cell] = []
         self._failures_in_a_row = 0
 
@@ -105,7 +105,7 @@ class _Sitting:
         facts, problems = run_facts(self._store, [run.run for run in runs])
         for run, problem in problems.items():
             self._view.tell(f"{run} does not count, since it cannot be read ({problem})")
-        done = [run for run in runs if is_done(facts.get(run.run))]
+        done = [run for run in runs if is_done(facts.get(run.run), run.size)]
         for one in done:
             self._costs.note(one.stage, one.size, facts[one.run]["seconds"] + _START_SECONDS)
         self._left = cells_left(self._plan, (one.cell for one in done))

@@ -274,6 +274,9 @@ def test_a_terminal_gets_a_bar_and_ctrl_c_ends_it_in_order(desk: Desk, monkeypat
         shown.wait_for("left")
         shown.wait_for("2 of 6: serial, 200 requests")
         desk.wait_live_run(after=1)
+        until = time.monotonic() + 20
+        while len(list(query(desk.store, "SELECT run FROM runs"))) < 3 and time.monotonic() < until:
+            time.sleep(0.05)  # it lives before it has begun
         shown.type("\x03")
         shown.wait_for("interrupted: 1 of 6 runs are done")
         shown.wait_for("sweep --resume")

@@ -116,7 +116,7 @@ def test_runs_of_a_stage_are_repetitions_where_there_are_several_stages(asked: A
     assert [(group["group"], len(group["runs"])) for group in answer["groups"]] == [("serial", 3), ("loop", 3)]
     memory = line(answer, "peak_memory_bytes", "loop")
     assert memory["low"] <= memory["ratio"] <= memory["high"]
-    assert any("fewer than 4 runs" in note for note in answer["notes"])
+    assert any("fewer than 6 runs" in note for note in answer["notes"])
     assert len(asked.json(*names[:3])["groups"]) == 3
     assert len(asked.json(*names, "--by", "run")["groups"]) == 6
     assert asked.json(*names, "--baseline", "loop")["baseline"] == "loop"
