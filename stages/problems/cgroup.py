@@ -71,10 +71,12 @@ def _made(name: str) -> Iterator[MemoryCgroup]:
         except OSError:
             continue
         group = MemoryCgroup(path, kind)
-        if (path / limit).exists() and _takes_processes(group):
+        is_ours = (path / limit).exists() and _takes_processes(group)
+        group.remove()  # also a good one: what the trial took still counts in it
+        if is_ours:  # else the memory controller is not there, or not for us
+            path.mkdir()
             yield group
             return
-        group.remove()  # the memory controller is not there, or is not ours to use
 
 
 def _takes_processes(group: MemoryCgroup) -> bool:
