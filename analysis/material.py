@@ -14,7 +14,7 @@ from analysis.timed import keep
 from eventflow.errors import EventflowError, UsageError
 from eventflow.log.runs import RunFolder, RunInfo, find_run
 from eventflow.log.sql import connect
-from eventflow.sweep import sweep_asked, sweep_runs
+from eventflow.sweep import read_sweep, sweep_asked, sweep_runs
 
 if TYPE_CHECKING:
     import duckdb
@@ -53,6 +53,7 @@ def asked_runs(store: Path, names: Sequence[str]) -> tuple[list[str], str]:
     Raises:
         UnknownRun: no run has such a name, nor has a sweep, or more than one has.
         UsageError: the sweep has no run yet.
+        StoreError: the sweep's plan cannot be read.
     """
     runs: list[str] = []
     sweeps: list[str] = []
@@ -62,7 +63,7 @@ def asked_runs(store: Path, names: Sequence[str]) -> tuple[list[str], str]:
             runs.append(find_run(store, name).run)
             continue
         sweeps.append(sweep)
-        of_sweep = [run.run for run in sweep_runs(store, sweep)]
+        of_sweep = [run.run for run in sweep_runs(store, read_sweep(store, sweep))]
         if not of_sweep:
             raise UsageError(f"the sweep {sweep} has no run yet", f"go on with `eventflow sweep --resume {sweep}`")
         runs += of_sweep

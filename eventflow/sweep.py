@@ -259,9 +259,14 @@ def read_sweep(store: Path, name: str) -> Sweep:
     return sweep
 
 
-def sweep_runs(store: Path, sweep: str) -> list[SweepRun]:
-    """The runs of the sweep of that whole name, oldest first, without its warm-ups. Some may be unfinished."""
-    return [made for folder in list_runs(store) if (made := _as_sweep_run(folder, sweep)) is not None]
+def sweep_runs(store: Path, sweep: Sweep) -> list[SweepRun]:
+    """The runs of a sweep's cells, oldest first, without its warm-ups. Some may be unfinished."""
+    runs = (made for folder in list_runs(store) if (made := _as_sweep_run(folder, sweep.name)) is not None)
+    return [run for run in runs if _has_cell(sweep, run.cell)]
+
+
+def _has_cell(sweep: Sweep, cell: Cell) -> bool:
+    return cell.stage in sweep.stages and cell.size in sweep.sizes and 1 <= cell.repeat <= sweep.repeat
 
 
 def _as_sweep_run(folder: RunFolder, sweep: str) -> SweepRun | None:

@@ -30,7 +30,8 @@ from eventflow.quantities import format_count, format_duration, format_size
 MEDIAN, NINETY_FIFTH = 0.5, 0.95
 BASELINE = "the baseline"
 RUNS_ENOUGH = 6
-"""With fewer runs in a group the bootstrap's intervals are known to be too narrow."""
+"""With fewer runs in a group the bootstrap's intervals are known to be too narrow. All n runs of a group lie on one
+side of the true median in 2/2ⁿ of all cases, and where the other group is quiet, those intervals miss the truth."""
 
 Key = Literal[
     "seconds",
@@ -197,7 +198,8 @@ def notes_of(groups: Sequence[Group]) -> list[str]:
     if any(1 < count < RUNS_ENOUGH for count in counts):
         notes.append(
             f"with fewer than {RUNS_ENOUGH} runs in a group the intervals are too narrow: "
-            "with two runs they may hold the truth in as few as half of the cases, with three in three of four"
+            "where one group is much noisier than the other they hold the truth in as few as half of all cases "
+            "with two runs, three of four with three, seven of eight with four"
         )
     if any(run.facts.get("energy_kind") == "modelled" for run in runs):
         notes.append("energy is modelled from CPU time and duration, not measured")

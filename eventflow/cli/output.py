@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 200
 
@@ -48,11 +49,11 @@ def print_table(
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = (), title: str = ""
 ) -> Table:
-    """A rich table with the columns of numbers to the right."""
+    """A rich table with the columns of numbers to the right. What looks like markup is shown as it is."""
     right = set(right)
     made = Table(title=title or None, title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column.replace("[", r"\["), justify="right" if column in right else "left", overflow="fold")
+        made.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        made.add_row(*(cell.replace("[", r"\[") for cell in row))
+        made.add_row(*map(Text, row))
     return made

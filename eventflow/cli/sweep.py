@@ -72,7 +72,7 @@ def sweep(
     else:
         plan = create_sweep(folder, _planned(given, source))
     status = carry_out(folder, plan, budget=seconds)
-    runs = sweep_runs(folder, plan.name)
+    runs = sweep_runs(folder, plan)
     facts, _ = run_facts(folder, [run.run for run in runs])
     result = result_of(plan, runs, facts)
     if json:

@@ -101,7 +101,7 @@ class _Sitting:
     def _look(self) -> None:
         """What is done, by the store."""
         self._wait_for_live_runs()
-        runs = sweep_runs(self._store, self._plan.name)
+        runs = sweep_runs(self._store, self._plan)
         facts, problems = run_facts(self._store, [run.run for run in runs])
         for run, problem in problems.items():
             self._view.tell(f"{run} does not count, since it cannot be read ({problem})")
@@ -112,7 +112,7 @@ class _Sitting:
 
     def _wait_for_live_runs(self) -> None:
         """Where a run could not be killed with its sweep, it would be measured with what comes now."""
-        for run in sweep_runs(self._store, self._plan.name):
+        for run in sweep_runs(self._store, self._plan):
             folder = RunFolder(self._store / run.run)
             if folder.is_live():
                 self._view.tell(f"waiting for {run.run}, which an earlier sitting has left")

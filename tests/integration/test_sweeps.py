@@ -15,11 +15,12 @@ import psutil
 import pytest
 
 from eventflow.disk import Disk
-from eventflow.log.runs import RunFolder
+from eventflow.log.runs import RunFolder, create_run
+from eventflow.log.segment import LogWriter
 from eventflow.log.sql import query
 from eventflow.origin.launch import start_origin
 from eventflow.origin.settings import OriginSettings
-from eventflow.sweep import Cell, Sweep, cells, create_sweep, find_sweep, sweep_path, sweep_runs
+from eventflow.sweep import Cell, Sweep, cells, create_sweep, find_sweep, labels_of, sweep_path, sweep_runs
 from tests.on_terminal import OnTerminal
 
 TINY = ("--stages", "serial,loop", "--requests", "1,3", "--repeat", "2", "--latency", "1ms", "--size", "100")
@@ -61,13 +62,13 @@ class Desk:
     def completed(self) -> "Counter[Cell]":
         """How many completed runs each cell has."""
         done = {run for run, state in query(self.store, "SELECT run, state FROM runs") if state == "completed"}
-        return Counter(run.cell for run in sweep_runs(self.store, self.sweep().name) if run.run in done)
+        return Counter(run.cell for run in sweep_runs(self.store, self.sweep()) if run.run in done)
 
     def wait_live_run(self, after: int) -> None:
         """Return when a run of the sweep is going on, and so many others are there."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            runs = sweep_runs(self.store, self.sweep().name) if find_sweep(self.store, "latest-sweep") else []
+            runs = sweep_runs(self.store, self.sweep()) if find_sweep(self.store, "latest-sweep") else []
             if len(runs) > after and RunFolder(self.store / runs[-1].run).is_live():
                 return
             time.sleep(0.01)
@@ -101,7 +102,7 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was(desk: Desk) -> None:
         process.kill()
         process.communicate()
     deadline = time.monotonic() + DEADLINE_SECONDS
-    while any(RunFolder(desk.store / run.run).is_live() for run in sweep_runs(desk.store, desk.sweep().name)):
+    while any(RunFolder(desk.store / run.run).is_live() for run in sweep_runs(desk.store, desk.sweep())):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     before = desk.completed()
@@ -139,6 +140,21 @@ def test_a_sweep_stops_in_order_and_goes_on(desk: Desk) -> None:
     assert set(desk.completed().values()) == {1}
     assert out.startswith("median time\t1\t3\nserial\t")
     assert f"  python -m eventflow compare {desk.sweep().name}" in out.replace(Path(sys.executable).name, "python")
+
+
+def test_a_sweep_that_is_stopped_before_its_first_run_is_not_done(desk: Desk) -> None:
+    """Ctrl-C while it waits for a run that an earlier sitting has left: status 130, and all that is missing is said."""
+    made = create_sweep(desk.store, Sweep(stages=("loop",), sizes=(1,), repeat=2))
+    run = create_run(desk.store, stage="loop", labels=labels_of(made, Cell("loop", 1, 1)))
+    writer = LogWriter(run.log, run.run, "w")
+    with desk.start("--resume") as process:
+        assert process.stderr
+        assert process.stderr.readline() == f"waiting for {run.run}, which an earlier sitting has left\n"
+        process.send_signal(signal.SIGINT)
+        out, errors = process.communicate(timeout=DEADLINE_SECONDS)
+    writer.close()
+    assert (process.returncode, out) == (130, "")
+    assert errors.startswith("interrupted: 0 of 2 runs are done\nmissing: loop with 1 request (2 runs)\ngo on with: ")
 
 
 def test_the_result_says_what_a_stage_costs(desk: Desk) -> None:

@@ -146,6 +146,16 @@ def test_a_sweep_is_compared_at_its_largest_size(asked: Asked) -> None:
     assert "no sweep is named" in asked.refused(answer["groups"][0]["runs"][0], "--requests", "10")
 
 
+def test_a_run_that_only_has_the_labels_is_none_of_a_sweep(asked: Asked) -> None:
+    """A stage or repeat that the plan has not, or another number of requests than the label says, changes nothing."""
+    sweep = write_sweep(asked.store)
+    answer = asked.json(sweep.name)
+    for place, (stage, requests, repeat) in enumerate((("loop", 60, 1), ("serial", 60, 9), ("serial", 10, 1))):
+        run = write_run(asked.store, stage, requests=requests, seed=9, start_ns=START_NS + place)
+        labelled(run, labels_of(sweep, Cell(stage, 60, repeat)))
+    assert asked.json(sweep.name) == answer
+
+
 def test_two_sweeps_are_told_apart(asked: Asked) -> None:
     """The stages of each are groups of their own: before and after, here and there."""
     first = write_sweep(asked.store, sizes=(20,), repeat=2)

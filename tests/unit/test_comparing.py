@@ -25,12 +25,15 @@ RESAMPLES = 600
 Sample = Callable[[random.Random], tuple[float, list[float] | None]]
 
 
-def coverage(sample: Sample, truth: float) -> float:
-    """The share of experiments whose interval of the ratio of two independent samples holds the true ratio."""
+def coverage(sample: Sample, truth: float, base_sample: Sample | None = None) -> float:
+    """The share of experiments whose interval of the ratio of two independent samples holds the true ratio.
+
+    `base_sample` is the other one; None for one of the same kind.
+    """
     held = 0
     for trial in range(TRIALS):
         chance = random.Random(trial)
-        (value, draws), (base, base_draws) = sample(chance), sample(chance)
+        (value, draws), (base, base_draws) = sample(chance), (base_sample or sample)(chance)
         ratio = compare(value * truth, base, [draw * truth for draw in draws or ()], base_draws)
         assert ratio is not None
         assert ratio.low is not None
@@ -39,11 +42,11 @@ def coverage(sample: Sample, truth: float) -> float:
     return held / TRIALS
 
 
-def of_runs(count: int) -> Sample:
-    """The median of several runs' times."""
+def of_runs(count: int, spread: float = 0.1) -> Sample:
+    """The median of several runs' times, with the true median 1."""
 
     def sample(chance: random.Random) -> tuple[float, list[float] | None]:
-        values = [chance.lognormvariate(0, 0.1) for _ in range(count)]
+        values = [chance.lognormvariate(0, spread) for _ in range(count)]
         return statistics.median(values), draw_medians(values, chance, RESAMPLES)
 
     return sample
@@ -89,10 +92,22 @@ def test_the_interval_holds_the_truth_in_95_of_100_experiments(sample: Sample) -
 
 
 def test_of_few_runs_the_interval_is_too_narrow() -> None:
-    """As the notes of a comparison say: two of three cases with two runs, nine of ten with three; four will do."""
+    """As docs/sweep.md says: two of three cases with two runs, nine of ten with three; enough will do."""
     assert 0.55 < coverage(of_runs(2), 1.0) < 0.78
     assert 0.85 < coverage(of_runs(3), 1.0) < 0.95
     assert coverage(of_runs(RUNS_ENOUGH), 1.0) > 0.91
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_against_a_quiet_group_it_is_narrower_still(count: int) -> None:
+    """As the notes say: half of all cases, three of four, seven of eight, since all runs may lie on one side."""
+    expected = 1 - 2 / 2**count
+    assert coverage(of_runs(count), 1.0, of_runs(count, spread=1e-6)) == pytest.approx(expected, abs=0.09)
+
+
+def test_enough_runs_are_enough_against_a_quiet_group() -> None:
+    """The number from which on a comparison says nothing about too few runs holds in the worst case, too."""
+    assert coverage(of_runs(RUNS_ENOUGH), 1.0, of_runs(RUNS_ENOUGH, spread=1e-6)) > 0.91
 
 
 def test_the_same_data_are_no_difference() -> None:

@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner, Result
 
+from analysis.material import asked_runs
 from eventflow.cli.main import app
+from eventflow.errors import EventflowError, StoreError, UnknownRun, UsageError
+from eventflow.log.runs import list_runs
+from eventflow.sweep import Sweep, sweep_path
 from tests.synthetic_log import START_NS, write_run
 
 SWEEP = "20261123-120000-5eed"
+OTHER = "20261123-120001-5eee"
 
 
 def report(store: Path, *arguments: str) -> Result:
@@ -25,8 +31,15 @@ def swept(store: Path) -> Path:
         write_run(store, "loop", failure_share=0.0, **plan)
     write_run(store, "threads", requests=20, start_ns=START_NS + 10**12, labels=labels | {"warm-up": "yes"})
     write_run(store, "serial", requests=20, start_ns=START_NS + 2 * 10**12)
-    (store / f"{SWEEP}.sweep.json").write_text("{}")
+    write_plan(store)
     return store
+
+
+def write_plan(store: Path, name: str = SWEEP) -> None:
+    """The plan of a sweep, under a name that is known."""
+    store.mkdir(exist_ok=True)
+    plan = Sweep(name=name, stages=("serial", "threads", "loop"), sizes=(2, 20), repeat=1)
+    sweep_path(store, name).write_bytes(msgspec.json.encode(plan))
 
 
 @pytest.mark.parametrize("name", [SWEEP, SWEEP[:12], "5eed"])
@@ -52,12 +65,44 @@ def test_the_newest_runs_without_warm_ups(swept: Path, tmp_path: Path) -> None:
 
 def test_a_sweep_without_a_run(store: Path, tmp_path: Path) -> None:
     """A sweep that has no run yet is explained, and nothing is written."""
-    store.mkdir(exist_ok=True)
-    (store / f"{SWEEP}.sweep.json").write_text("{}")
+    write_plan(store)
     done = report(store, SWEEP, "-o", str(tmp_path / "a.html"))
     assert done.exit_code != 0
     assert "has no run yet" in str(done.exception or done.output)
     assert not (tmp_path / "a.html").exists()
+
+
+def test_runs_and_sweeps_are_named_together(swept: Path) -> None:
+    """Several of each, every run once; only a sweep that is named alone gives the page its name."""
+    first, second, _, serial = (folder.run for folder in list_runs(swept))
+    labels = {"sweep": OTHER, "repeat": "1", "size": "2"}
+    other = write_run(swept, "serial", requests=2, start_ns=START_NS + 3 * 10**12, labels=labels).run
+    write_plan(swept, OTHER)
+    assert asked_runs(swept, [SWEEP]) == ([first, second], SWEEP)
+    assert asked_runs(swept, [SWEEP, SWEEP]) == ([first, second], "")
+    assert asked_runs(swept, [SWEEP, OTHER]) == ([first, second, other], "")
+    assert asked_runs(swept, ["latest-sweep"]) == ([other], OTHER)
+    assert asked_runs(swept, ["latest-sweep", serial, "latest"]) == ([other, serial], "")
+    assert asked_runs(swept, [second, "5eed"]) == ([second, first], "")
+
+
+@pytest.mark.parametrize("command", [["report"], ["compare"]])
+def test_a_name_of_a_sweep_and_runs_is_ambiguous(swept: Path, command: list[str]) -> None:
+    """The same in each command: nothing is chosen silently, and `latest-sweep` without a sweep is no run's name."""
+
+    def refused(name: str) -> EventflowError:
+        done = CliRunner().invoke(app, [*command, name, "--store", str(swept)])
+        assert isinstance(done.exception, EventflowError)
+        return done.exception
+
+    problem = refused("2026")
+    assert isinstance(problem, UnknownRun)
+    assert problem.matches == (SWEEP, *(folder.run for folder in list_runs(swept)))
+    assert isinstance(refused("nothing"), UnknownRun)
+    sweep_path(swept, SWEEP).write_text("{")
+    assert isinstance(refused(SWEEP), StoreError)
+    sweep_path(swept, SWEEP).unlink()
+    assert isinstance(refused("latest-sweep"), UsageError)
 
 
 @pytest.mark.parametrize(("form", "start"), [("png", b"\x89PNG"), ("svg", b"<svg")])

@@ -144,7 +144,10 @@ def test_two_plans_of_one_second_have_two_names(tmp_path: Path) -> None:
 
 
 def test_the_runs_of_a_sweep_are_those_with_its_labels(tmp_path: Path) -> None:
-    """No warm-up, no run of another sweep, none that a person labelled oddly, none whose run.json cannot be read."""
+    """No warm-up, no run of another sweep, none that a person labelled oddly, none whose run.json cannot be read.
+
+    Nor one that its labels put into no cell of the plan: another stage, number of requests, or repeat.
+    """
     sweep = create_sweep(tmp_path, PLAN)
     other = create_sweep(tmp_path, PLAN)
     cell = Cell("loop", 10, 2)
@@ -154,7 +157,9 @@ def test_the_runs_of_a_sweep_are_those_with_its_labels(tmp_path: Path) -> None:
     create_run(tmp_path, stage="loop", labels={"sweep": sweep.name, "size": "many", "repeat": "1"})
     create_run(tmp_path, stage="loop", labels={"sweep": sweep.name})
     create_run(tmp_path, stage="loop")
+    for outside in (Cell("director", 10, 2), Cell("loop", 7, 2), Cell("loop", 10, 0), Cell("loop", 10, 5)):
+        create_run(tmp_path, stage=outside.stage, labels=labels_of(sweep, outside))
     damaged = create_run(tmp_path, stage="loop", labels=labels_of(sweep, cell))
     (damaged.path / "run.json").write_bytes(os.urandom(10))
-    (found,) = sweep_runs(tmp_path, sweep.name)
+    (found,) = sweep_runs(tmp_path, sweep)
     assert (found.run, found.cell) == (wanted.run, cell)
