@@ -28,7 +28,7 @@ from eventflow.sources import Sources, SystemSources
 SIZES_MAX = 50
 SIZE_MAX = 1_000_000
 REPEAT_MAX = 1_000
-SWEEP, SIZE, REPEAT, WARM_UP = "sweep", "size", "repeat", "warm-up"
+SWEEP, REQUESTS, REPEAT, WARM_UP = "sweep", "requests", "repeat", "warm-up"
 """The labels of a sweep's runs."""
 
 _FORMAT = 1
@@ -50,7 +50,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
         repeat: how often each cell's kind is run.
         seed: the order within a repeat follows from it, and what the embedded origin serves.
         latency_s: the embedded origin's median latency, in seconds.
-        size: the median size of its files, in bytes.
+        file_size_bytes: the median size of its files.
         source: the user's list; None for the embedded origin.
         source_size: its bytes, when the sweep began.
         source_mtime_ns: when it was changed last, then.
@@ -64,7 +64,7 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     repeat: int
     seed: int = 1
     latency_s: float = 0.0
-    size: int = 0
+    file_size_bytes: int = 0
     source: str | None = None
     source_size: int = 0
     source_mtime_ns: int = 0
@@ -74,7 +74,7 @@ class Cell(NamedTuple):
     """One stage with one number of requests, for the `repeat`-th time (from 1)."""
 
     stage: str
-    size: int
+    requests: int
     repeat: int
 
 
@@ -83,13 +83,13 @@ class SweepRun(msgspec.Struct, frozen=True):
 
     run: str
     stage: str
-    size: int
+    requests: int
     repeat: int
 
     @property
     def cell(self) -> Cell:
         """The cell that it was made for."""
-        return Cell(self.stage, self.size, self.repeat)
+        return Cell(self.stage, self.requests, self.repeat)
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:
@@ -157,7 +157,7 @@ def warm_up_size(sweep: Sweep) -> int:
 
 def labels_of(sweep: Sweep, cell: Cell, *, is_warm_up: bool = False) -> dict[str, str]:
     """The labels that the run of a cell gets."""
-    labels = {SWEEP: sweep.name, SIZE: str(cell.size), REPEAT: str(cell.repeat)}
+    labels = {SWEEP: sweep.name, REQUESTS: str(cell.requests), REPEAT: str(cell.repeat)}
     return labels | {WARM_UP: "yes"} if is_warm_up else labels
 
 
@@ -266,7 +266,7 @@ def sweep_runs(store: Path, sweep: Sweep) -> list[SweepRun]:
 
 
 def _has_cell(sweep: Sweep, cell: Cell) -> bool:
-    return cell.stage in sweep.stages and cell.size in sweep.sizes and 1 <= cell.repeat <= sweep.repeat
+    return cell.stage in sweep.stages and cell.requests in sweep.sizes and 1 <= cell.repeat <= sweep.repeat
 
 
 def _as_sweep_run(folder: RunFolder, sweep: str) -> SweepRun | None:
@@ -275,7 +275,7 @@ def _as_sweep_run(folder: RunFolder, sweep: str) -> SweepRun | None:
         labels = info.labels
         if labels.get(SWEEP) != sweep or WARM_UP in labels:
             return None
-        return SweepRun(folder.run, info.stage, int(labels[SIZE]), int(labels[REPEAT]))
+        return SweepRun(folder.run, info.stage, int(labels[REQUESTS]), int(labels[REPEAT]))
     except (StoreError, KeyError, ValueError):  # a run that cannot be read, or that a person labelled, is none of ours
         return None
 

@@ -112,9 +112,9 @@ def _of_sweep(store: Path, sweep: Sweep, requests: int | None) -> tuple[int, lis
     from eventflow.cli.sweep_result import is_done
 
     for size in [requests] if requests is not None else sorted(sweep.sizes, reverse=True):
-        runs = [run for run in sweep_runs(store, sweep) if run.size == size]
+        runs = [run for run in sweep_runs(store, sweep) if run.requests == size]
         facts, _ = run_facts(store, [run.run for run in runs])
-        runs = [run for run in runs if is_done(facts.get(run.run), run.size)]
+        runs = [run for run in runs if is_done(facts.get(run.run), run.requests)]
         missing = [stage for stage in sweep.stages if stage not in {run.stage for run in runs}]
         if runs:
             note = f"; not yet run: {', '.join(missing)}" if missing else ""

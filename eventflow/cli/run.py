@@ -266,8 +266,8 @@ def _concurrency(text: str) -> int | None:
 def _labels(given: Iterable[str]) -> dict[str, str]:
     """Labels by key; the last one of a key counts.
 
-    >>> _labels(["sweep=a", "size=10"])
-    {'sweep': 'a', 'size': '10'}
+    >>> _labels(["sweep=a", "requests=10"])
+    {'sweep': 'a', 'requests': '10'}
     """
     labels = {}
     for text in given:

@@ -104,7 +104,7 @@ def _planned(given: Mapping[str, object], source: Path | None) -> Sweep:
         repeat=repeat,
         seed=int(chosen["seed"]),
         latency_s=parse_duration(chosen["latency"]),
-        size=parse_size(chosen["size"]),
+        file_size_bytes=parse_size(chosen["size"]),
     )
     if source is not None:
         return _with_source(plan, source)

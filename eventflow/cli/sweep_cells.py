@@ -154,7 +154,7 @@ class Workshop:
             raise StoreError(f"the embedded origin is gone ({problem.strerror or problem})") from problem
         out = self._folder / "files"
         labels = labels_of(self._sweep, cell, is_warm_up=is_warm_up)
-        command = run_command(cell.stage, self._list(cell.size), self._store, out, labels=labels)
+        command = run_command(cell.stage, self._list(cell.requests), self._store, out, labels=labels)
         begun = time.monotonic()
         try:
             with self._stopping.running(command) as process:
@@ -162,7 +162,7 @@ class Workshop:
         finally:
             shutil.rmtree(out, ignore_errors=True)
         outcome = _judged(cell, process.returncode, answer, errors)
-        if outcome.summary is not None and cell.size >= SEALED_SIZE_MIN and not self._stopping.is_asked:
+        if outcome.summary is not None and cell.requests >= SEALED_SIZE_MIN and not self._stopping.is_asked:
             self._seal(outcome.summary.run)
         return msgspec.structs.replace(outcome, seconds=time.monotonic() - begun)
 
@@ -217,7 +217,7 @@ def origin_settings(sweep: Sweep) -> OriginSettings:
     """What the embedded origin serves in a sweep: files and latencies that differ as they do elsewhere; no faults."""
     return OriginSettings(
         files=max(sweep.sizes[-1], warm_up_size(sweep)),
-        size=sweep.size,
+        size=sweep.file_size_bytes,
         size_spread=_SPREAD,
         latency_s=sweep.latency_s,
         latency_spread=_SPREAD,

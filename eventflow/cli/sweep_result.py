@@ -67,16 +67,16 @@ def result_of(sweep: Sweep, runs: Sequence[SweepRun], facts: Mapping[str, Facts]
     done: dict[tuple[str, int], list[Facts]] = defaultdict(list)
     unfinished: dict[tuple[str, int], int] = defaultdict(int)
     for run in runs:
-        if is_done(facts.get(run.run), run.size):
-            done[run.stage, run.size].append(facts[run.run])
+        if is_done(facts.get(run.run), run.requests):
+            done[run.stage, run.requests].append(facts[run.run])
         else:
-            unfinished[run.stage, run.size] += 1
+            unfinished[run.stage, run.requests] += 1
     rows = [
         _row(stage, size, done[stage, size], unfinished[stage, size]) for stage in sweep.stages for size in sweep.sizes
     ]
-    left = cells_left(sweep, (run.cell for run in runs if is_done(facts.get(run.run), run.size)))
+    left = cells_left(sweep, (run.cell for run in runs if is_done(facts.get(run.run), run.requests)))
     missing: list[dict[str, str | int]] = [
-        {"stage": cell.stage, "requests": cell.size, "repeat": cell.repeat} for cell in left
+        {"stage": cell.stage, "requests": cell.requests, "repeat": cell.repeat} for cell in left
     ]
     return Result(sweep.name, sweep.stages, sweep.sizes, sweep.repeat, not left, rows, missing)
 
@@ -109,7 +109,7 @@ def in_short(cells: Iterable[Cell], shown_max: int = 6) -> str:
     """
     counted: dict[tuple[str, int], int] = defaultdict(int)
     for cell in cells:
-        counted[cell.stage, cell.size] += 1
+        counted[cell.stage, cell.requests] += 1
     texts = [
         f"{stage} with {format_count(size)} request{'s' * (size != 1)} ({count} run{'s' * (count != 1)})"
         for (stage, size), count in counted.items()

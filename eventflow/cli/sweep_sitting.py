@@ -105,9 +105,9 @@ class _Sitting:
         facts, problems = run_facts(self._store, [run.run for run in runs])
         for run, problem in problems.items():
             self._view.tell(f"{run} does not count, since it cannot be read ({problem})")
-        done = [run for run in runs if is_done(facts.get(run.run), run.size)]
+        done = [run for run in runs if is_done(facts.get(run.run), run.requests)]
         for one in done:
-            self._costs.note(one.stage, one.size, facts[one.run]["seconds"] + _START_SECONDS)
+            self._costs.note(one.stage, one.requests, facts[one.run]["seconds"] + _START_SECONDS)
         self._left = cells_left(self._plan, (one.cell for one in done))
 
     def _wait_for_live_runs(self) -> None:
@@ -123,7 +123,7 @@ class _Sitting:
         plan, done = self._plan, self._total - len(self._left)
         stages = f"{len(plan.stages)} stage{'s' * (len(plan.stages) != 1)}"
         sizes = f"{', '.join(map(format_count, plan.sizes))} request{'s' * (plan.sizes[-1] != 1)}"
-        files = f"of {format_size(plan.size)}, {format_duration(plan.latency_s)} away"
+        files = f"of {format_size(plan.file_size_bytes)}, {format_duration(plan.latency_s)} away"
         files = "of your list" if plan.source else files
         often = "once" if plan.repeat == 1 else f"{plan.repeat} times"
         runs = f"{done} of {self._total} runs are there" if done else f"{self._total} runs"
@@ -137,13 +137,14 @@ class _Sitting:
             cell = Cell(stage, size, 0)
             if why := self._carry_out(workshop, cell, until, f"warm-up: {stage}", is_warm_up=True):
                 return why
-        left = self._costs.left((cell.stage, cell.size) for cell in self._left)
+        left = self._costs.left((cell.stage, cell.requests) for cell in self._left)
         self._view.tell(f"warmed up; the {len(self._left)} runs will take {about(left)}")
         return ""
 
     def _run_cells(self, workshop: Workshop, until: float | None) -> str:
         for place, cell in enumerate(list(self._left), self._total - len(self._left) + 1):
-            text = f"{place} of {self._total}: {cell.stage}, {format_count(cell.size)} request{'s' * (cell.size != 1)}"
+            work = f"{format_count(cell.requests)} request{'s' * (cell.requests != 1)}"
+            text = f"{place} of {self._total}: {cell.stage}, {work}"
             if until is not None and self._costs.expected(*cell[:2]) > _DOUBT * (until - time.monotonic()):
                 return _BUDGET
             if why := self._carry_out(workshop, cell, until, text):
@@ -180,7 +181,7 @@ class _Sitting:
     def _note(self, cell: Cell, outcome: Outcome, text: str, *, is_warm_up: bool) -> None:
         summary = outcome.summary
         assert summary is not None
-        self._costs.note(cell.stage, cell.size, outcome.seconds)
+        self._costs.note(cell.stage, cell.requests, outcome.seconds)
         if not is_warm_up:
             self._left.remove(cell)
         figures = f"{format_duration(summary.seconds)}, {summary.requests_per_second:,.0f} requests/s"
@@ -192,8 +193,8 @@ class _Sitting:
 
     def _rest(self, current: Cell | None, seconds: float) -> float:
         """How long it will take yet, if the current cell has taken so long."""
-        later = [(cell.stage, cell.size) for cell in self._left if cell != current]
-        now = max(0.0, self._costs.expected(current.stage, current.size) - seconds) if current else 0.0
+        later = [(cell.stage, cell.requests) for cell in self._left if cell != current]
+        now = max(0.0, self._costs.expected(current.stage, current.requests) - seconds) if current else 0.0
         return now + self._costs.left(later)
 
     def _explain(self, why: str) -> None:

@@ -204,7 +204,7 @@ def test_a_budget_ends_a_sweep(desk: Desk) -> None:
 
 def test_two_sittings_of_a_sweep_never_run_at_once(desk: Desk) -> None:
     """The second one says so and changes nothing."""
-    made = create_sweep(desk.store, Sweep(stages=("loop",), sizes=(1,), repeat=1, size=10))
+    made = create_sweep(desk.store, Sweep(stages=("loop",), sizes=(1,), repeat=1, file_size_bytes=10))
     disk = Disk()
     lock = disk.lock(sweep_path(desk.store, made.name))
     status, _, errors = desk.run("--resume")
@@ -216,7 +216,7 @@ def test_two_sittings_of_a_sweep_never_run_at_once(desk: Desk) -> None:
 def test_runs_that_fail_are_said_and_done_again(desk: Desk) -> None:
     """The program of `subprocess` is missing: the other stage's runs are made, status 3; then all is mended."""
     path, desk.environment["PATH"] = desk.environment["PATH"], str(desk.folder)
-    made = create_sweep(desk.store, Sweep(stages=("serial", "subprocess"), sizes=(1, 2), repeat=1, size=10))
+    made = create_sweep(desk.store, Sweep(stages=("serial", "subprocess"), sizes=(1, 2), repeat=1, file_size_bytes=10))
     status, out, errors = desk.run("--resume")
     assert status == 3
     assert errors.count("the run failed: ") == 3

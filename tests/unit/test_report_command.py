@@ -27,7 +27,7 @@ def swept(store: Path) -> Path:
     """A store with the runs of a sweep, its warm-up, and a run that is not of it."""
     labels = {"sweep": SWEEP, "repeat": "1"}
     for place, size in enumerate((2, 20)):
-        plan = {"requests": size, "start_ns": START_NS + place * 10**10, "labels": labels | {"size": f"{size}"}}
+        plan = {"requests": size, "start_ns": START_NS + place * 10**10, "labels": labels | {"requests": f"{size}"}}
         write_run(store, "loop", failure_share=0.0, **plan)
     write_run(store, "threads", requests=20, start_ns=START_NS + 10**12, labels=labels | {"warm-up": "yes"})
     write_run(store, "serial", requests=20, start_ns=START_NS + 2 * 10**12)
@@ -75,7 +75,7 @@ def test_a_sweep_without_a_run(store: Path, tmp_path: Path) -> None:
 def test_runs_and_sweeps_are_named_together(swept: Path) -> None:
     """Several of each, every run once; only a sweep that is named alone gives the page its name."""
     first, second, _, serial = (folder.run for folder in list_runs(swept))
-    labels = {"sweep": OTHER, "repeat": "1", "size": "2"}
+    labels = {"sweep": OTHER, "repeat": "1", "requests": "2"}
     other = write_run(swept, "serial", requests=2, start_ns=START_NS + 3 * 10**12, labels=labels).run
     write_plan(swept, OTHER)
     assert asked_runs(swept, [SWEEP]) == ([first, second], SWEEP)

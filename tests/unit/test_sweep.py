@@ -83,7 +83,7 @@ def test_each_cell_is_there_once_and_stages_take_turns() -> None:
     assert Counter(made) == Counter(
         Cell(stage, size, repeat) for stage in PLAN.stages for size in PLAN.sizes for repeat in range(1, 5)
     )
-    assert [(cell.repeat, cell.size) for cell in made] == sorted((cell.repeat, cell.size) for cell in made)
+    assert [(cell.repeat, cell.requests) for cell in made] == sorted((cell.repeat, cell.requests) for cell in made)
     assert len({tuple(cell.stage for cell in made[place : place + 3]) for place in range(0, len(made), 3)}) > 1
 
 
@@ -143,6 +143,16 @@ def test_two_plans_of_one_second_have_two_names(tmp_path: Path) -> None:
     assert len(names) == 3 == len(sweep_names(tmp_path))
 
 
+def test_numbers_of_requests_and_sizes_of_files_have_names_of_their_own(tmp_path: Path) -> None:
+    """In the labels, which people ask for in SQL, and in the file of the plan."""
+    sweep = create_sweep(tmp_path, msgspec.structs.replace(PLAN, file_size_bytes=100))
+    labels = {"sweep": sweep.name, "requests": "10", "repeat": "2"}
+    assert labels_of(sweep, Cell("loop", 10, 2)) == labels
+    assert labels_of(sweep, Cell("loop", 10, 2), is_warm_up=True) == labels | {"warm-up": "yes"}
+    written = msgspec.json.decode(sweep_path(tmp_path, sweep.name).read_bytes())
+    assert (written["file_size_bytes"], "size" in written) == (100, False)
+
+
 def test_the_runs_of_a_sweep_are_those_with_its_labels(tmp_path: Path) -> None:
     """No warm-up, no run of another sweep, none that a person labelled oddly, none whose run.json cannot be read.
 
@@ -154,7 +164,7 @@ def test_the_runs_of_a_sweep_are_those_with_its_labels(tmp_path: Path) -> None:
     wanted = create_run(tmp_path, stage="loop", labels=labels_of(sweep, cell))
     create_run(tmp_path, stage="loop", labels=labels_of(sweep, Cell("loop", 20, 0), is_warm_up=True))
     create_run(tmp_path, stage="loop", labels=labels_of(other, cell))
-    create_run(tmp_path, stage="loop", labels={"sweep": sweep.name, "size": "many", "repeat": "1"})
+    create_run(tmp_path, stage="loop", labels={"sweep": sweep.name, "requests": "many", "repeat": "1"})
     create_run(tmp_path, stage="loop", labels={"sweep": sweep.name})
     create_run(tmp_path, stage="loop")
     for outside in (Cell("director", 10, 2), Cell("loop", 7, 2), Cell("loop", 10, 0), Cell("loop", 10, 5)):
