@@ -88,6 +88,15 @@ def format_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def format_energy(joules: float) -> str:
+    """An energy for people.
+
+    >>> format_energy(0.0321), format_energy(16.599)
+    ('0.0321 J', '16.6 J')
+    """
+    return f"{joules:,.3g} J"
+
+
 def format_count(count: int) -> str:
     """A count for people.
 

@@ -7,7 +7,7 @@ that is not known well enough, the others tell how cost grows with n.
 
 import math
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 _START_SECONDS = 0.5
@@ -56,10 +56,7 @@ class Costs:
 
     def left(self, cells: Iterable[tuple[str, int]]) -> float:
         """How long these runs will take together, in seconds."""
-        counted: dict[tuple[str, int], int] = defaultdict(int)
-        for stage, size in cells:
-            counted[stage, size] += 1
-        return sum(count * self.expected(stage, size) for (stage, size), count in counted.items())
+        return sum(count * self.expected(stage, size) for (stage, size), count in Counter(cells).items())
 
     def _medians(self, stage: str) -> dict[int, float]:
         return {size: statistics.median(found) for size, found in self._seconds.get(stage, {}).items()}

@@ -25,7 +25,7 @@ from eventflow.comparing import (
     quantile,
 )
 from eventflow.errors import UsageError, name_of
-from eventflow.quantities import format_count, format_duration, format_size
+from eventflow.quantities import format_count, format_duration, format_energy, format_size
 
 MEDIAN, NINETY_FIFTH = 0.5, 0.95
 BASELINE = "the baseline"
@@ -117,7 +117,7 @@ MEASURES = (
     Measure("p95_request_seconds", "95th percentile", "shorter", "longer", format_duration),
     Measure("peak_memory_bytes", "peak memory", "less", "more", format_size),
     Measure("cpu_seconds_per_1000", "CPU for 1 000", "less", "more", format_duration),
-    Measure("energy_joules_per_1000", "energy for 1 000", "less", "more", lambda value: f"{value:,.3g} J"),
+    Measure("energy_joules_per_1000", "energy for 1 000", "less", "more", format_energy),
 )
 
 

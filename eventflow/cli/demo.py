@@ -21,7 +21,15 @@ from eventflow.cli.stage_process import program_name, read_summary, run_command
 from eventflow.errors import EventflowError, MissingExtra, UsageError
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import list_runs, store_path
-from eventflow.quantities import format_count, format_duration, format_size, parse_duration, parse_share, parse_size
+from eventflow.quantities import (
+    format_count,
+    format_duration,
+    format_energy,
+    format_size,
+    parse_duration,
+    parse_share,
+    parse_size,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -152,7 +160,7 @@ def _compare(summaries: "list[Summary]") -> None:
             f"{summary.requests_per_second:,.0f}",
             format_size(summary.peak_memory_bytes),
             format_duration(summary.cpu_seconds),
-            "–" if summary.energy_joules is None else f"{summary.energy_joules:,.3g} J",
+            "–" if summary.energy_joules is None else format_energy(summary.energy_joules),
             format_count(summary.processes_max),
             format_count(summary.completed),
             format_count(summary.failed),

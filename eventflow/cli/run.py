@@ -16,7 +16,7 @@ from eventflow.cli.progress_view import watch_nothing, watch_run
 from eventflow.errors import UsageError, name_of
 from eventflow.log.recovery import recover_run
 from eventflow.log.runs import find_run, store_path
-from eventflow.quantities import format_duration, format_size, parse_duration, parse_size
+from eventflow.quantities import format_duration, format_energy, format_size, parse_duration, parse_size
 from eventflow.redaction import redact_command
 
 TYPE_CHECKING = False
@@ -324,7 +324,7 @@ def _describe(summary: "Summary") -> None:
         f"CPU {format_duration(summary.cpu_seconds)}",
     ]
     if summary.energy_joules is not None:
-        parts.append(f"energy {summary.energy_joules:,.3g} J ({summary.energy_kind})")
+        parts.append(f"energy {format_energy(summary.energy_joules)} ({summary.energy_kind})")
     console.print(f"{summary.run}: {', '.join(parts)}", markup=False, soft_wrap=True)
     if summary.state == "interrupted":
         console.print(f"interrupted; go on with: eventflow resume {summary.run}", markup=False, soft_wrap=True)

@@ -3,7 +3,7 @@
 import shlex
 import statistics
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -65,16 +65,18 @@ def is_done(facts: Facts | None, requests: int) -> bool:
 def result_of(sweep: Sweep, runs: Sequence[SweepRun], facts: Mapping[str, Facts]) -> Result:
     """What the runs say."""
     done: dict[tuple[str, int], list[Facts]] = defaultdict(list)
-    unfinished: dict[tuple[str, int], int] = defaultdict(int)
+    unfinished = Counter[tuple[str, int]]()
+    cells_done = []
     for run in runs:
         if is_done(facts.get(run.run), run.requests):
             done[run.stage, run.requests].append(facts[run.run])
+            cells_done.append(run.cell)
         else:
             unfinished[run.stage, run.requests] += 1
     rows = [
         _row(stage, size, done[stage, size], unfinished[stage, size]) for stage in sweep.stages for size in sweep.sizes
     ]
-    left = cells_left(sweep, (run.cell for run in runs if is_done(facts.get(run.run), run.requests)))
+    left = cells_left(sweep, cells_done)
     missing: list[dict[str, str | int]] = [
         {"stage": cell.stage, "requests": cell.requests, "repeat": cell.repeat} for cell in left
     ]
@@ -107,9 +109,7 @@ def in_short(cells: Iterable[Cell], shown_max: int = 6) -> str:
     >>> in_short([Cell("loop", 10, 1), Cell("loop", 10, 2), Cell("serial", 3, 1)])
     'loop with 10 requests (2 runs), serial with 3 requests (1 run)'
     """
-    counted: dict[tuple[str, int], int] = defaultdict(int)
-    for cell in cells:
-        counted[cell.stage, cell.requests] += 1
+    counted = Counter((cell.stage, cell.requests) for cell in cells)
     texts = [
         f"{stage} with {format_count(size)} request{'s' * (size != 1)} ({count} run{'s' * (count != 1)})"
         for (stage, size), count in counted.items()

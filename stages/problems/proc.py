@@ -8,6 +8,8 @@ import termios
 from collections.abc import Iterator
 from pathlib import Path
 
+from instrumentation.processes import ProcessStat, parse_stat
+
 PROC = Path("/proc")
 
 
@@ -24,17 +26,22 @@ def pids() -> Iterator[int]:
 
 def state(pid: int) -> str:
     """The letter that `ps` shows: R runs, S sleeps, Z ended and nobody has asked how; empty where it is gone."""
-    return _stat(pid)[0]
+    stat = _stat(pid)
+    return stat.state if stat else ""
 
 
 def parent(pid: int) -> int:
     """Who would have to ask how it ended; 0 where it is gone."""
-    return int(_stat(pid)[1])
+    stat = _stat(pid)
+    return stat.parent if stat else 0
 
 
 def group(pid: int) -> int:
     """Its process group; 0 where it is gone."""
-    return int(_stat(pid)[2])
+    try:
+        return os.getpgid(pid)
+    except OSError:
+        return 0
 
 
 def children(pid: int) -> list[int]:
@@ -73,9 +80,8 @@ def _readable(pipe: Path) -> int:
         os.close(descriptor)
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int) -> ProcessStat | None:
     try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        return parse_stat((PROC / str(pid) / "stat").read_bytes())
     except OSError:
-        return ["", "0", "0"]
-    return text[text.rindex(")") + 2 :].split()  # the program's name before it may hold anything
+        return None

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,10 +10,9 @@ from selenium.webdriver import Chrome
 from analysis import failures_by_cause, progress_over_time
 from analysis.program import draw
 from analysis.report import IN_RUNS, OF_RUNS, write_report
-from docs.make_screenshots import browser, picture, set_scheme, set_width, terminal_picture, wait_drawn
+from docs.make_screenshots import picture, set_scheme, set_width, terminal_picture, wait_drawn
 from eventflow.log.runs import list_runs
 from tests.browsing import CHART_SIZES, TEXTS_CUT_OFF, TEXTS_THAT_OVERLAP, complaints, requested, show, wait_for
-from tests.conftest import require_part
 from tests.synthetic_log import START_NS, write_ladder, write_run
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "format-1"
@@ -23,14 +21,6 @@ STRONG_LINES = """
     return [...document.querySelectorAll("#chart-3 .mark-line path")]
         .filter(line => Number(line.getAttribute("opacity") ?? 1) > 0.5).length;
 """
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    """A browser that keeps what pages say on the console and ask from the network."""
-    chromium, driver = str(require_part("chromium")), str(require_part("chromedriver"))
-    with browser(chromium=chromium, driver=driver, logs={"browser": "ALL", "performance": "ALL"}) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

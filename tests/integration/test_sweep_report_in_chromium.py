@@ -2,7 +2,6 @@
 
 import base64
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,24 +10,15 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 
 from analysis.report import BY_SIZE, IN_RUNS, write_report
-from docs.make_screenshots import browser, set_width, wait_drawn
+from docs.make_screenshots import set_width, wait_drawn
 from eventflow.log.runs import list_runs
 from tests.browsing import CHART_SIZES, TEXTS_CUT_OFF, TEXTS_THAT_OVERLAP, complaints, show, wait_for
-from tests.conftest import require_part
 from tests.synthetic_log import PROFILES, START_NS, write_run
 
 CHARTS = (*BY_SIZE, *IN_RUNS)
 DRAWN = "return document.querySelectorAll('.chart svg').length"
 FIRST_PAINT = "return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null"
 PAINT_MS_MAX = 2_000
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Chrome]:
-    """A browser that keeps what pages say on the console."""
-    chromium, driver = str(require_part("chromium")), str(require_part("chromedriver"))
-    with browser(chromium=chromium, driver=driver, logs={"browser": "ALL", "performance": "ALL"}) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
