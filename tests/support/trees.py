@@ -1,6 +1,6 @@
 """Traces as indented text: names, states, what matters of the attributes, links by what they point to.
 
-No ids and no times. The same text comes from what the events say and from what a backend answers, so that whole traces are compared at once.
+No ids, no times. The same text comes from what the events say and from what a backend answers, so that whole traces are compared at once.
 """
 
 from collections import defaultdict
