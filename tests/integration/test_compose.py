@@ -1,4 +1,4 @@
-"""`docker-compose.otel.yml` and the configurations beside it: accepted by the real programs, pinned, closed, bounded."""
+"""`docker-compose.otel.yml` and the configurations beside it: accepted by the programs, pinned, closed, bounded."""
 
 import json
 import re
@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.otel.yml"
 OTEL = ROOT / "otel"
 SERVICES = ("collector", "collector-watch", "jaeger", "prometheus")
+WITH_VARIABLES = ("collector.yaml", "jaeger.yaml")
 VARIABLE = re.compile(r"\$\{env:(\w+)(:-[^}]*)?\}")
 JAEGER_MODULE = re.compile(rb"github\.com/jaegertracing/jaeger\tv(\d+\.\d+\.\d+)")
 MIB = 1 << 20
@@ -35,9 +36,7 @@ def service(request: pytest.FixtureRequest, services: dict[str, Service]) -> Ser
     return services[request.param]
 
 
-def of_each_service(test: Callable[..., None]) -> Callable[..., None]:
-    """The test is run for each of them."""
-    return pytest.mark.parametrize("service", SERVICES, indirect=True)(test)
+of_each_service = pytest.mark.parametrize("service", SERVICES, indirect=True)
 
 
 def configuration(name: str) -> Any:
@@ -192,9 +191,7 @@ def test_the_configurations_fit_the_compose_file(services: dict[str, Service]) -
 
 def test_every_variable_has_a_default() -> None:
     """The containers set none of them; only tests do."""
-    found = {
-        name: VARIABLE.findall((OTEL / name).read_text(encoding="utf-8")) for name in ("collector.yaml", "jaeger.yaml")
-    }
+    found = {name: VARIABLE.findall((OTEL / name).read_text(encoding="utf-8")) for name in WITH_VARIABLES}
     assert all(found.values())
     assert all(default for variables in found.values() for _, default in variables)
 

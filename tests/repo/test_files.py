@@ -78,7 +78,7 @@ def test_ci_is_a_program() -> None:
 
 
 def test_ci_installs_the_parts_that_it_requires() -> None:
-    """Every part that EVENTFLOW_REQUIRE_PARTS=1 asks for is among those that `.ci/run` installs from Debian, or builds."""
+    """`.ci/run` installs from Debian, or builds, every part that EVENTFLOW_REQUIRE_PARTS=1 asks for."""
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     installed, built = (
         set(re.findall(rf"^{name}=\((.+)\)$", script, re.MULTILINE)[0].split())

@@ -1,6 +1,7 @@
 """Traces as indented text: names, states, what matters of the attributes, links by what they point to.
 
-No ids, no times. The same text comes from what the events say and from what a backend answers, so that whole traces are compared at once.
+No ids, no times. The same text comes from what the events say and from what a backend answers, so that whole traces
+are compared at once.
 """
 
 from collections import defaultdict
@@ -98,7 +99,7 @@ def _line(span: TreeSpan, shown: Sequence[str]) -> str:
 
 
 def _links(span: TreeSpan, target: Callable[[TreeSpan, tuple[str, str]], str]) -> str:
-    return " -> " + ", ".join(target(span, link) for link in span.links) if span.links else ""
+    return " -> " + ", ".join(sorted(target(span, link) for link in span.links)) if span.links else ""
 
 
 def _target(span: TreeSpan, link: tuple[str, str], by_key: dict[tuple[str, str], TreeSpan]) -> str:
