@@ -14,12 +14,13 @@ class Answer(NamedTuple):
     """What became of an export.
 
     `again`: the same may be taken later. `refused`: this, and perhaps only a part of it, is not liked. `unsupported`:
-    nothing of its kind is taken there.
+    nothing of its kind is taken there. `after_s` is how long the collector wants to be left alone.
     """
 
     verdict: Verdict
     problem: str = ""
     fix: str = ""
+    after_s: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.problem}: {self.fix}"

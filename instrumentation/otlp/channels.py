@@ -63,10 +63,11 @@ class Channel:
         """Let go of connections, and of an export that waits for its next try."""
         self._exporter.shutdown()
 
-    def note_response(self, status: int, body: bytes) -> None:
+    def note_response(self, status: int, body: bytes, retry_after: str = "") -> None:
         """What the collector answered by HTTP."""
         if status != 200:
-            self._answer = answers.of_status(self._endpoint, status, body[:300].decode(errors="replace"))
+            answer = answers.of_status(self._endpoint, status, body[:300].decode(errors="replace"))
+            self._answer = answer._replace(after_s=float(retry_after) if retry_after.isdecimal() else 0.0)
             return
         try:
             self.note_message(_RESPONSES[self.signal].FromString(body))
@@ -107,7 +108,7 @@ class _Session(requests.Session):
         except Exception as problem:
             self._channel.note_failure(f"{type(problem).__name__} {problem}")
             raise
-        self._channel.note_response(response.status_code, body)
+        self._channel.note_response(response.status_code, body, response.headers.get("retry-after", ""))
         return response
 
 
@@ -133,7 +134,7 @@ def _grpc_exporter(channel: Channel) -> Any:
 
         def _initialize_channel_and_stub(self) -> None:
             super()._initialize_channel_and_stub()
-            self._client = _Stub(self._client, channel)
+            self._client: Any = _Stub(self._client, channel)
 
     return Watched()
 
