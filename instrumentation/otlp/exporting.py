@@ -40,6 +40,7 @@ from instrumentation.traces.sampling import Sampler
 LOOK_SECONDS = 0.1
 SAVE_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
+NO_PATIENCE_SECONDS = 3.0
 _LOOKS_PER_LOCK = 5
 
 
@@ -73,7 +74,8 @@ class Exporting:
             sent.
         follow: until nobody writes to the run any more; else what is there.
         report: called a few times a second with how it is going.
-        patience_s: how long to try once the run is over and nothing is taken any more.
+        patience_s: how long to try once the run is over and nothing is taken any more; if nothing ever was, it is not
+            longer than three seconds.
     """
 
     def __init__(
@@ -202,7 +204,7 @@ class Exporting:
         """Send how the metrics stand: they are sums, so where the last ones wait still, the next ones say it too."""
         if self._measures is None or not (wait or measuring.is_idle()):
             return
-        measuring.wait(self._patience_s if wait else 0)
+        measuring.wait(NO_PATIENCE_SECONDS if wait else 0)
         data = self._measures.data()
         if data is not None:
             measuring.offer(Load(([data],), {}))
@@ -237,7 +239,8 @@ class Exporting:
             progress, measures = sending.progress(), measuring.progress()
             self._report(progress if progress.waiting else measures)
             idle = min(time.monotonic() - began, progress.idle_seconds if progress.waiting else measures.idle_seconds)
-            if idle >= self._patience_s:
+            was_there = progress.sent or measures.sent
+            if idle >= (self._patience_s if was_there else min(self._patience_s, NO_PATIENCE_SECONDS)):
                 return
             measuring.wait(LOOK_SECONDS if not progress.waiting else 0)
 
