@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,5 +87,23 @@ def assert_all_are_there_once(exporter: Exporter, jaeger: Jaeger) -> None:
     """Jaeger shows the spans that the log tells of: no other, each once, in the same trees with the same links."""
     told = exporter.spans()
     shown = jaeger.wait_spans(exporter.service, len(told))
-    assert sorted(span.key for span in shown) == sorted(span.key for span in told)
+    counted, wanted = Counter(span.key for span in shown), {span.key for span in told}
+    missing = render_trees(span for span in told if span.key not in counted)
+    foreign = render_trees(span for span in shown if span.key not in wanted)
+    twice = _differences([span for span in shown if counted[span.key] > 1])
+    assert not missing, f"missing:\n{missing}"
+    assert not foreign, f"not in the log:\n{foreign}"
+    assert not twice, f"twice:\n{twice}"
     assert render_trees(shown) == render_trees(told)
+
+
+def _differences(spans: list[TreeSpan]) -> str:
+    """In what spans with the same ids differ, of each pair: Jaeger shows one that differs in nothing once."""
+    found: list[str] = []
+    spans = sorted(spans, key=lambda span: span.key)
+    for first, second in pairwise(spans):
+        if first.key == second.key:
+            pairs = zip(first._fields, first, second, strict=True)
+            differing = [f"{name}: {one} and {other}" for name, one, other in pairs if one != other]
+            found.append(f"{first.name} {first.key}: {'; '.join(differing) or 'in what is not compared'}")
+    return "\n".join(found)

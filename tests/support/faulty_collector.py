@@ -106,6 +106,7 @@ class FaultyCollector:
     Args:
         faults: what it does with the first requests for traces, one each; after them, and with all others, `TAKE`.
         always: in place of `TAKE` from then on.
+        refuses: a span, as its trace's and its own id: with 400, each request for traces that holds it.
         forward: the base address of an OTLP/HTTP endpoint that gets what was taken. What that refuses is not taken.
         tls: the server speaks TLS over HTTP, with this context.
     """
@@ -115,11 +116,12 @@ class FaultyCollector:
         faults: Iterable[Fault] = (),
         *,
         always: Fault = TAKE,
+        refuses: Key | None = None,
         forward: str | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self.faults, self.always, self.received = deque(faults), always, Received()
-        self._forward, self._tls, self._lock = forward, tls, threading.Lock()
+        self._refuses, self._forward, self._tls, self._lock = refuses, forward, tls, threading.Lock()
         self._http_port, self._grpc_port = free_port(), free_port()
         scheme = "https" if tls else "http"
         self.http, self.grpc = f"{scheme}://127.0.0.1:{self._http_port}", f"http://127.0.0.1:{self._grpc_port}"
@@ -161,6 +163,8 @@ class FaultyCollector:
         with self._lock:
             self.received.requests[signal] += 1
         time.sleep(fault.seconds)
+        if self._refuses and signal == "traces" and self._refuses in {key for key, _ in _spans(message)}:
+            fault = BAD_REQUEST
         if fault.status != 200:
             return fault.status, Status(message="as the test wants").SerializeToString()
         rejected = _reject(message, fault.rejected) if signal == "traces" else []
