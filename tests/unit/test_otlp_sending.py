@@ -54,7 +54,7 @@ def test_everything_is_taken_and_the_position_is_the_last() -> None:
     collector = Collector()
     sending = collector.sending()
     for number in range(10):
-        sending.offer(load(number, at=number))
+        assert sending.offer(load(number, at=number), 5)
     assert sending.wait(5)
     assert sending.position == {"w": 9}
     assert sorted(collector.taken) == list(range(10))
@@ -72,8 +72,8 @@ def test_the_position_waits_for_the_slowest() -> None:
 
     collector = Collector(judge)
     sending = collector.sending()
-    sending.offer(load(0, at=0))
-    sending.offer(load(1, at=1))
+    assert sending.offer(load(0, at=0), 5)
+    assert sending.offer(load(1, at=1), 5)
     deadline = time.monotonic() + 5
     while 1 not in collector.taken and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -94,33 +94,23 @@ def test_what_is_not_taken_is_sent_again() -> None:
     collector = Collector(judge)
     sending = collector.sending()
     for number in range(4):
-        sending.offer(load(number, at=number))
+        assert sending.offer(load(number, at=number), 5)
     assert sending.wait(5)
     assert sorted(collector.taken) == [0, 1, 2, 3]
     assert sending.progress().problem is None
     sending.close()
 
 
-def test_offering_waits_while_the_collector_is_down() -> None:
-    """At most `BATCHES_MAX` loads are in memory; the problem is told; closing lets go of who waits."""
+def test_there_is_no_room_while_the_collector_is_down() -> None:
+    """At most `BATCHES_MAX` loads are in memory; the problem is told; closing loses none of what the log has."""
     collector = Collector(lambda _items: AGAIN)
     sending = collector.sending()
-    offered: list[int] = []
-
-    def offer() -> None:
-        for number in range(BATCHES_MAX + 3):
-            sending.offer(load(number))
-            offered.append(number)
-
-    thread = threading.Thread(target=offer)
-    thread.start()
-    thread.join(0.3)
-    assert len(offered) == BATCHES_MAX
+    assert [sending.offer(load(number), 0.02) for number in range(BATCHES_MAX + 2)] == [True] * BATCHES_MAX + [
+        False
+    ] * 2
     assert sending.progress().problem == "it is down: wait"
     assert sending.progress().waiting == BATCHES_MAX
     sending.close()
-    thread.join(5)
-    assert not thread.is_alive()
     assert sending.position is None
 
 
@@ -132,7 +122,7 @@ def test_what_is_refused_alone_is_given_up_and_the_rest_taken() -> None:
 
     collector = Collector(judge)
     sending = collector.sending()
-    sending.offer(load(*range(100), at=5))
+    assert sending.offer(load(*range(100), at=5), 5)
     assert sending.wait(10)
     assert sorted(collector.taken) == [n for n in range(100) if n != 57]
     assert sending.progress().refused == 1
@@ -144,7 +134,7 @@ def test_who_refuses_everything_is_broken() -> None:
     """Nothing is given up while nothing at all is taken."""
     collector = Collector(lambda _items: REFUSED)
     sending = collector.sending()
-    sending.offer(load(1, 2, 3))
+    assert sending.offer(load(1, 2, 3), 5)
     assert not sending.wait(0.5)
     assert sending.progress().refused == 0
     assert collector.tries > 10
@@ -159,7 +149,7 @@ def test_what_is_too_large_is_halved() -> None:
 
     collector = Collector(judge)
     sending = collector.sending()
-    sending.offer(load(*range(100)))
+    assert sending.offer(load(*range(100)), 5)
     assert sending.wait(5)
     assert sorted(collector.taken) == list(range(100))
     assert sending.progress().refused == 0
@@ -169,7 +159,7 @@ def test_what_is_too_large_is_halved() -> None:
 def test_a_load_of_nothing_is_done() -> None:
     """So that the position can move on."""
     sending = Collector().sending()
-    sending.offer(load(at=3))
+    assert sending.offer(load(at=3), 5)
     assert sending.wait(5)
     assert sending.position == {"w": 3}
     sending.close()
