@@ -90,14 +90,15 @@ CUT = Fault(broken="middle")
 
 @dataclass
 class Received:
-    """What the server heard and kept. `raw` is every byte of every request: heads, and bodies as decompressed."""
+    """What the server heard and kept. `heads` and `bodies` hold every byte of every request, bodies decompressed."""
 
     requests: Counter[str] = field(default_factory=Counter)
     taken: Counter[Key] = field(default_factory=Counter)
     rejected: Counter[Key] = field(default_factory=Counter)
     contents: dict[Key, set[bytes]] = field(default_factory=dict)
     messages: dict[str, list[Any]] = field(default_factory=lambda: {"traces": [], "metrics": [], "logs": []})
-    raw: list[bytes] = field(default_factory=list)
+    heads: list[bytes] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
 
 class FaultyCollector:
@@ -187,10 +188,11 @@ class FaultyCollector:
                 self.received.taken[key] += 1
                 self.received.contents.setdefault(key, set()).add(content)
 
-    def heard(self, data: bytes) -> None:
+    def heard(self, *, head: bytes = b"", body: bytes = b"") -> None:
         """Remember what came over the wire."""
         with self._lock:
-            self.received.raw.append(data)
+            self.received.heads.append(head)
+            self.received.bodies.append(body)
 
     def __enter__(self) -> Self:
         return self.up()
@@ -265,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         collector, signal = self.server.collector, self.path.rsplit("/", 1)[-1]
-        collector.heard(f"{self.requestline}\r\n{self.headers}".encode())
+        collector.heard(head=f"{self.requestline}\r\n{self.headers}".encode())
         if signal not in _SERVICES:
             self._answer(404, b"", None)
             return
@@ -276,7 +278,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers["Content-Encoding"] == "gzip":
             body = gzip.decompress(body)
-        collector.heard(body)
+        collector.heard(body=body)
         status, answer = collector.take(signal, _SERVICES[signal][1].FromString(body), fault)
         if fault.broken == "after":
             self.close_connection = True
@@ -312,8 +314,7 @@ def _grpc_handler(signal: str, collector: FaultyCollector) -> grpc.GenericRpcHan
 
     def export(body: bytes, context: grpc.ServicerContext) -> bytes:
         fault = collector.next_fault(signal)
-        collector.heard(repr(context.invocation_metadata()).encode())
-        collector.heard(body)
+        collector.heard(head=repr(context.invocation_metadata()).encode(), body=body)
         if fault.broken == "before":
             context.abort(grpc.StatusCode.UNAVAILABLE, "closed")
         status, answer = collector.take(signal, request.FromString(body), fault)
