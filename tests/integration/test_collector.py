@@ -1,5 +1,6 @@
 """The shipped collector between a sender and the real Jaeger: what it acknowledged arrives, whatever happens to it."""
 
+import json
 import os
 import subprocess
 import time
@@ -10,6 +11,8 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.conftest import require_part
@@ -45,6 +48,18 @@ def make_collector(tmp_path: Path) -> Iterator[Callable[..., Collector]]:
         collector.kill()
 
 
+def post(url: str, body: bytes) -> int:
+    """The status of the answer, 0 if there is none."""
+    request = urllib.request.Request(url, body, {"Content-Type": "application/x-protobuf"})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return 0
+
+
 class Sender:
     """Sends exports and remembers those that were acknowledged. Nothing is sent twice but by `send_refused`."""
 
@@ -65,16 +80,7 @@ class Sender:
         self.refused = []
 
     def _send(self, body: bytes, keys: set[Key]) -> int:
-        request = urllib.request.Request(
-            f"{self.collector.http}/v1/traces", body, {"Content-Type": "application/x-protobuf"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=20) as answer:
-                status = int(answer.status)
-        except urllib.error.HTTPError as error:
-            status = error.code
-        except OSError:
-            status = 0
+        status = post(f"{self.collector.http}/v1/traces", body)
         if status == 200:
             self.acknowledged |= keys
         else:
@@ -186,3 +192,41 @@ def test_stopped_in_order_it_keeps_what_waits(make_collector: Callable[..., Coll
     assert time.monotonic() - began < 15  # its stop_grace_period in docker-compose.otel.yml
     with jaeger, collector.start():
         assert_all_arrive_once(sender, jaeger)
+
+
+def test_metrics_are_there_for_prometheus(make_collector: Callable[..., Collector]) -> None:
+    """A histogram arrives as OpenMetrics: with what the resource says as labels, and with the exemplar of a trace."""
+    collector = make_collector("127.0.0.1:9").start()
+    message = ExportMetricsServiceRequest()
+    resource = message.resource_metrics.add()
+    resource.resource.attributes.add(key="service.name").value.string_value = "measured"
+    resource.resource.attributes.add(key="eventflow.run.id").value.string_value = "20261128-120000-5eed"
+    metric = resource.scope_metrics.add().metrics.add(name="http.client.request.duration", unit="s")
+    metric.histogram.aggregation_temporality = 2  # cumulative
+    point = metric.histogram.data_points.add(count=1, sum=0.3, explicit_bounds=[0.25, 0.5], bucket_counts=[0, 1, 0])
+    point.start_time_unix_nano, point.time_unix_nano = time.time_ns() - 1_000_000_000, time.time_ns()
+    point.exemplars.add(as_double=0.3, time_unix_nano=time.time_ns(), trace_id=b"\1" * 16, span_id=b"\2" * 8)
+    assert post(f"{collector.http}/v1/metrics", message.SerializeToString()) == 200
+    page = collector.metrics()
+    assert page.endswith("# EOF\n")
+    (bucket,) = (line for line in page.splitlines() if 'le="0.5"' in line)
+    assert bucket.startswith("http_client_request_duration_seconds_bucket{")
+    assert 'service_name="measured"' in bucket
+    assert 'eventflow_run_id="20261128-120000-5eed"' in bucket
+    assert f'trace_id="{"01" * 16}"' in bucket.partition(" # ")[2]
+
+
+def test_log_records_are_in_the_file_when_they_are_acknowledged(make_collector: Callable[..., Collector]) -> None:
+    """A kill right after the answer loses none, nor does a new start: a JSON object a line, as OTLP has it."""
+    collector = make_collector("127.0.0.1:9").start()
+    message = ExportLogsServiceRequest()
+    record = message.resource_logs.add().scope_logs.add().log_records.add(event_name="request.completed")
+    record.trace_id = b"\1" * 16
+    assert post(f"{collector.http}/v1/logs", message.SerializeToString()) == 200
+    collector.kill()
+    (line,) = collector.log_records.read_text().splitlines()
+    (found,) = json.loads(line)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert (found["eventName"], found["traceId"]) == ("request.completed", "01" * 16)
+    collector.start()
+    assert post(f"{collector.http}/v1/logs", message.SerializeToString()) == 200
+    assert collector.log_records.read_text() == f"{line}\n{line}\n"
