@@ -78,8 +78,8 @@ class ProcessStat(msgspec.Struct, frozen=True):
     """What `/proc/PID/stat` says of a process, as far as it is needed here (proc_pid_stat(5)).
 
     `resident_bytes` is an estimate since Linux 6.2, and 0 for many a small process: enough to see much memory come.
-    `cpu_seconds` includes reaped children, `user_seconds` and `system_seconds` do not. `executed` is False between fork and exec, and for ever in a worker that
-    was only forked.
+    `cpu_seconds` includes reaped children, `user_seconds` and `system_seconds` do not. `executed` is
+    False between fork and exec, and for ever in a worker that was only forked.
     """
 
     pid: int

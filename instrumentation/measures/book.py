@@ -154,8 +154,8 @@ class Book:
                 amounts = self._amounts.get(instrument.name, {})
                 for key in sorted(amounts, key=repr):
                     yield self.point(instrument, key, amounts[key], time_ns)
-        for key in sorted(self._series, key=_place_of):
-            series = self._series[key]
+        for place in sorted(self._series, key=_place_of):
+            series = self._series[place]
             if is_current or series.kind in {"counter", "histogram"}:
                 yield series.point(self.writer, start_ns, time_ns)
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
+from eventflow.errors import MalformedPayload
 from eventflow.event import StoredEvent
 from eventflow.live.series import Amounts
 from eventflow.measuring_events import MetricMeasured, ProcessMeasured, ProcessSampled
@@ -102,7 +103,7 @@ class MeasureFold:
         if rule is not None:
             try:
                 rule(book, event)
-            except (ValueError, RecursionError, OverflowError):
+            except (ValueError, RecursionError, OverflowError, MalformedPayload):
                 self.malformed += 1
 
     def begin_interval(self) -> None:

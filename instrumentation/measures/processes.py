@@ -1,8 +1,8 @@
 """What the samples of a run say of its processes: of each for itself, and of all together.
 
-A sample names processes by their numbers, and whoever recorded it writes a log of its own, as do worker processes. Which
-log is whose follows from `process.started`, which may be read later than the samples. So readings are kept by number,
-and put to the processes when points are made.
+A sample names processes by their numbers, and whoever recorded it writes a log of its own, as do worker processes.
+Which log is whose follows from `process.started`, which may be read later than the samples. So readings are kept by
+number, and put to the processes when points are made.
 
 Invariants:
     a reading belongs to the process that had its number when it was taken;
