@@ -135,7 +135,8 @@ class Course:
         """The course until now. Where nothing was noted nothing happened, or it was as before."""
         if self._begin < 0:
             return []
-        missing = min(STEPS_MAX, (now_ns // _SECOND_NS - self._begin) // self.step_seconds + 1) - len(self._values)
+        now = max(0, now_ns // _SECOND_NS - self._begin) // self.step_seconds
+        missing = min(STEPS_MAX, now + 1) - len(self._values)
         found, before = [], 0.0
         for value in [*self._values, *[None] * missing]:
             if self._sums:
