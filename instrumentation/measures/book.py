@@ -80,7 +80,7 @@ class Series:
         )
 
     def _keep(self, measured: MetricMeasured, time_ns: int) -> None:
-        trace_id, span_id = getattr(measured, "max_trace_id", None) or "", getattr(measured, "max_span_id", None) or ""
+        trace_id, span_id = measured.max_trace_id, measured.max_span_id
         place = bisect_left(self.boundaries, measured.max)
         kept = self.exemplars.get(place)
         if kept is None or (bool(trace_id), measured.max) >= (bool(kept.trace_id), kept.value):
