@@ -16,11 +16,11 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import TraceFlags
 from opentelemetry.util.types import AnyValue
 
 from eventflow.event import StoredEvent
+from instrumentation.otlp.scope import SCOPE
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _DATA = "eventflow.data"
@@ -39,7 +39,6 @@ SEVERITIES = {
 def log_records(
     events: Iterable[StoredEvent],
     resource: Callable[[str], Resource],
-    scope: InstrumentationScope,
     limits: LogRecordLimits | None = None,
 ) -> list[ReadableLogRecord]:
     """The log records of events, in their order.
@@ -47,7 +46,6 @@ def log_records(
     Args:
         events: of any writers.
         resource: the resource of a process, by its writer.
-        scope: who recorded: eventflow and its version.
         limits: how many attributes a record has at most, and how long their texts are; None: what the environment says.
     """
     limits = limits or LogRecordLimits()
@@ -57,7 +55,7 @@ def log_records(
         mine = resources.get(event.writer)
         if mine is None:
             mine = resources[event.writer] = resource(event.writer)
-        found.append(ReadableLogRecord(_record(event, limits), mine, scope, limits))
+        found.append(ReadableLogRecord(_record(event, limits), mine, SCOPE, limits))
     return found
 
 

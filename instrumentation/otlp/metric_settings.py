@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from eventflow.errors import UsageError, name_of
-from instrumentation.otlp.settings import Honoured
+from instrumentation.otlp.honoured import Honoured
 
 Temporality = Literal["cumulative", "delta", "lowmemory"]
 ExemplarFilter = Literal["trace_based", "always_on", "always_off"]

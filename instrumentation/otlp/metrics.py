@@ -2,7 +2,7 @@
 
 Points are made at moments of the run's own time, those of its events: so a run that is over gives the same points as
 one that goes on, and a process that begins anew gives them again. It need only be fed all events from the first on, and
-asked whenever something is due; what it gives for the time before is thrown away.
+told to `skip` whatever was due before.
 
 Invariants:
     the same events and settings give the same data;
@@ -27,7 +27,6 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from eventflow.event import StoredEvent
 from eventflow.log.runs import RunInfo
@@ -35,6 +34,7 @@ from eventflow.request import expected_requests
 from instrumentation.measures import MeasureFold, Point
 from instrumentation.otlp.deltas import Deltas
 from instrumentation.otlp.metric_settings import MetricSettings
+from instrumentation.otlp.scope import SCOPE
 
 _CUMULATIVE, _DELTA = AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA
 _DEFAULT = MetricSettings()
@@ -48,7 +48,6 @@ class MetricProjection:
     Args:
         info: the run's. Its input is counted, if it is a file that is still what it was, for the time that is left.
         resource: the resource of a process, by its writer.
-        scope: who measured: eventflow and its version.
         settings: how often, and in what form.
     """
 
@@ -56,11 +55,10 @@ class MetricProjection:
         self,
         info: RunInfo,
         resource: Callable[[str], Resource],
-        scope: InstrumentationScope,
         settings: MetricSettings = _DEFAULT,
     ) -> None:
         self._fold = MeasureFold(expected_requests(info.settings))
-        self._resource, self._scope, self._settings = resource, scope, settings
+        self._resource, self._settings = resource, settings
         self._interval_ns = int(settings.interval_seconds * 1e9)
         self._begin_ns = self._next_ns = 0
         self._given: dict[str, int] = {}
@@ -81,9 +79,7 @@ class MetricProjection:
 
         The next interval begins: call it once for each export, and send the same again if that fails.
         """
-        now = self._fold.last_ns
-        begin = self._begin_ns or now
-        self._begin_ns, self._next_ns = begin, now + self._interval_ns - (now - begin) % self._interval_ns
+        now = self._begin_next()
         by_writer: dict[str, list[Point]] = {}
         for point in self._fold.points(now):
             by_writer.setdefault(point.writer, []).append(point)
@@ -96,6 +92,24 @@ class MetricProjection:
                 found.append(self._of_process(writer, shown))
         self._fold.begin_interval()
         return MetricsData(found) if found else None
+
+    def skip(self) -> None:
+        """What is due was given before, by a process that this one goes on for: begin the next interval.
+
+        Sums since the beginning are given again all the same, those of processes that ended too.
+        """
+        if self._deltas is not None:
+            self.data()
+            return
+        self._begin_next()
+        self._fold.begin_interval()
+
+    def _begin_next(self) -> int:
+        """The next interval begins; gives the time now, that of the last event."""
+        now = self._fold.last_ns
+        begin = self._begin_ns or now
+        self._begin_ns, self._next_ns = begin, now + self._interval_ns - (now - begin) % self._interval_ns
+        return now
 
     def _has_news(self, writer: str) -> bool:
         seq = self._fold.seq(writer)
@@ -114,7 +128,7 @@ class MetricProjection:
         for point in points:
             by_instrument.setdefault((point.name, point.kind, point.unit), []).append(point)
         metrics = [self._metric(group) for group in by_instrument.values()]
-        return ResourceMetrics(resource, [ScopeMetrics(self._scope, metrics, "")], resource.schema_url)
+        return ResourceMetrics(resource, [ScopeMetrics(SCOPE, metrics, "")], resource.schema_url)
 
     def _metric(self, points: list[Point]) -> Metric:
         first = points[0]

@@ -6,7 +6,6 @@ from opentelemetry._logs import SeverityNumber
 from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.sdk._logs import LogRecordLimits, ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from eventflow.event import Link
 from eventflow.measuring_events import MetricMeasured, ProcessReading, ProcessSampled
@@ -19,16 +18,13 @@ from eventflow.vocabulary import (
     RequestQueued,
 )
 from instrumentation.otlp.logs import attributes_of, log_records
+from instrumentation.otlp.scope import SCOPE
 from tests.told_events import SECOND, SPAN, START, TRACE, Told
-
-SCOPE = InstrumentationScope("eventflow", "1")
 
 
 def records(told: Told, **limits: Any) -> list[ReadableLogRecord]:
     """What was told, as log records."""
-    return log_records(
-        told.events, lambda writer: Resource({"service.instance.id": writer}), SCOPE, LogRecordLimits(**limits)
-    )
+    return log_records(told.events, lambda writer: Resource({"service.instance.id": writer}), LogRecordLimits(**limits))
 
 
 def test_an_event_is_a_log_record_with_a_name() -> None:
@@ -121,7 +117,7 @@ def test_limits_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT", "3")
     told = Told()
     told.say("w", "s", RequestCompleted(name="n", bytes=1, seconds=1))
-    (made,) = log_records(told.events, lambda _: Resource({}), SCOPE)
+    (made,) = log_records(told.events, lambda _: Resource({}))
     assert len(made.log_record.attributes or {}) == 3
 
 

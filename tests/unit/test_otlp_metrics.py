@@ -14,19 +14,18 @@ from opentelemetry.sdk.metrics.export import (
     Sum,
 )
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from eventflow.errors import UsageError
 from eventflow.log.runs import RunInfo
 from eventflow.measuring_events import MetricMeasured
 from eventflow.source import fingerprint
 from eventflow.vocabulary import RequestCompleted, RequestQueued, RunStarted
-from instrumentation.otlp.metric_settings import HONOURED, MetricSettings, read_metric_settings
+from instrumentation.otlp.metric_settings import HONOURED, MetricSettings, Temporality, read_metric_settings
 from instrumentation.otlp.metrics import MetricProjection
+from instrumentation.otlp.scope import SCOPE
 from tests.told_events import SECOND, SPAN, START, TRACE, Told
 
 INFO = RunInfo(run="r", stage="loop", created="2026-11-28T00:00:00+00:00")
-SCOPE = InstrumentationScope("eventflow", "1")
 
 
 def resource(writer: str) -> Resource:
@@ -36,7 +35,7 @@ def resource(writer: str) -> Resource:
 
 def projection(settings: MetricSettings | None = None, info: RunInfo = INFO) -> MetricProjection:
     """One that has been fed nothing."""
-    return MetricProjection(info, resource, SCOPE, settings or MetricSettings())
+    return MetricProjection(info, resource, settings or MetricSettings())
 
 
 def counted(value: float, buckets: tuple[int, ...] = (), *, traced: bool = True) -> MetricMeasured:
@@ -286,3 +285,21 @@ def test_what_cannot_be_is_refused(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=name) as raised:
         read_metric_settings({name: value})
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("temporality", ["cumulative", "delta"])
+def test_who_goes_on_for_another_skips_what_that_gave(temporality: Temporality) -> None:
+    """Of sums since the last time only the new ones are given; of those since the beginning all, so none is missed."""
+    told, made = Told(), projection(MetricSettings(temporality=temporality))
+    told.say("old", "run", RunStarted(stage="loop", workers=3))
+    told.say("old", "m", counted(5.0, traced=True))
+    fed(made, told)
+    made.skip()
+    told.say("new", "run", RunStarted(stage="loop", workers=3, resumed=True), at=5)
+    told.say("new", "m", counted(2.0), at=5)
+    data = fed(made, told, 2).data()
+    given = {writer: metric(data, "pages", writer) for writer in ("old", "new")}
+    assert given["new"] is not None
+    assert (given["old"] is None) == (temporality == "delta")
+    if given["old"] is not None:
+        assert [point.exemplars for point in given["old"].data.data_points] == [[]]
