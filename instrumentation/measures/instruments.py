@@ -50,14 +50,14 @@ REQUESTS = Instrument(
     (STATE,),
 )
 STORED = Instrument(
-    "eventflow.bytes.stored",
+    "eventflow.files.size",
     "up_down_counter",
     "By",
     "Size of the files of completed requests.",
     "`request.completed`",
 )
 RECEIVED = Instrument(
-    "eventflow.bytes.received",
+    "eventflow.body.received",
     "counter",
     "By",
     "Bytes of bodies that arrived, of attempts that failed later too.",
@@ -96,8 +96,8 @@ LIMIT = Instrument(
 )
 BREAKER = Instrument(
     "eventflow.origin.breaker.open",
-    "gauge",
-    "1",
+    "up_down_counter",
+    "{breaker}",
     "1 while an origin that fails too often is left alone, 0 when it answers again.",
     "`breaker.opened`, `breaker.closed`",
     (ADDRESS, PORT, SCHEME),

@@ -154,7 +154,7 @@ def test_requests_are_counted_by_state() -> None:
     told.say("worker", "request-3", RequestStarted(wait_seconds=0.1))
     expected = {("queued",): 1, ("started",): 1, ("completed",): 1, ("failed",): 1, ("cancelled",): 0}
     assert values(told.points(), REQUESTS, "main") == values(told.points(), REQUESTS) == expected
-    assert shown_of(told.points(), "eventflow.bytes.stored") == [("main", 7)]
+    assert shown_of(told.points(), "eventflow.files.size") == [("main", 7)]
 
 
 def test_attempts_are_counted_by_outcome() -> None:
@@ -205,12 +205,12 @@ def test_bytes_are_counted_once_as_they_arrive() -> None:
     """What progress told of is not counted again with the whole body; what came of a failed attempt counts."""
     told = Told()
     told.say("a", "request-0", TRY, AttemptProgressed(bytes=10, seconds=1), AttemptProgressed(bytes=30, seconds=2))
-    assert shown_of(told.points(), "eventflow.bytes.received") == [("a", 30)]
+    assert shown_of(told.points(), "eventflow.body.received") == [("a", 30)]
     told.say("a", "request-0", AttemptBody(bytes=50, seconds=3), AttemptCompleted(seconds=3))
     told.say("a", "request-1", TRY, AttemptProgressed(bytes=7, seconds=1))
     told.say("a", "request-1", AttemptFailed(error="TimedOut", message="m", seconds=1))
     told.say("a", "request-1", AGAIN, AttemptBody(bytes=20, seconds=1))
-    assert shown_of(told.points(), "eventflow.bytes.received") == [("a", 77)]
+    assert shown_of(told.points(), "eventflow.body.received") == [("a", 77)]
 
 
 def test_limits_and_breakers_are_shown_by_origin() -> None:
