@@ -167,11 +167,19 @@ class MeasureFold:
             said.append(
                 (instruments.RUN_PEAK, ((instruments.MEMORY_KIND, tally.memory_kind),), tally.peak_memory_bytes)
             )
-        if self._total is not None and tally.run_state == "running":
-            seconds = self._ended.seconds_for(self._total - tally.ended, now_ns, sitting.start_ns)
-            if seconds is not None:
-                said.append((instruments.REMAINING, (), seconds))
+        seconds = self._remaining(sitting, now_ns)
+        if seconds is not None:
+            said.append((instruments.REMAINING, (), seconds))
         return [book.point(*one, now_ns) for one in said]
+
+    def _remaining(self, sitting: _Sitting, now_ns: int) -> float | None:
+        match self._tally.run_state:
+            case "completed":
+                return 0.0
+            case "running" if self._total is not None:
+                return self._ended.seconds_for(self._total - self._tally.ended, now_ns, sitting.start_ns)
+            case _:
+                return None
 
     def _all_rules(self) -> dict[str, Callable[[Book, StoredEvent], None]]:
         return {

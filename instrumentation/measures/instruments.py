@@ -114,9 +114,9 @@ REMAINING = Instrument(
     "eventflow.run.remaining",
     "gauge",
     "s",
-    "Estimated time that the rest takes, at the rate of the last half minute. Absent where the length of the input is "
-    "not known, before the first request ended, and when the run is over.",
-    "`request.*`",
+    "Estimated time that the rest takes, at the rate of the last half minute; 0 when the run is completed. Absent where "
+    "the length of the input is not known, before the first request ended, and while the run is interrupted.",
+    "`request.*`, `run.*`",
 )
 WORKERS = Instrument(
     "eventflow.run.workers", "gauge", "{request}", "How many requests the stage carries out at once.", "`run.started`"

@@ -21,6 +21,7 @@ from eventflow.vocabulary import (
     RequestFailed,
     RequestQueued,
     RequestStarted,
+    RunCompleted,
     RunInterrupted,
     RunStarted,
 )
@@ -235,7 +236,7 @@ def test_an_origin_that_is_none_is_shown_as_it_is() -> None:
 
 
 def test_the_rest_is_estimated_while_it_can_be() -> None:
-    """It takes as long as the last requests did; it is absent without a total, before the first, and after the end."""
+    """It takes as long as the last requests did; it is absent without a total, before the first, and when interrupted."""
     told = Told()
     begun(told)
     assert shown_of(told.points(10, total=10), "eventflow.run.remaining") == []
@@ -247,6 +248,8 @@ def test_the_rest_is_estimated_while_it_can_be() -> None:
     assert shown_of(told.points(5), "eventflow.run.remaining") == []
     told.say("main", "run", RunInterrupted(signal="SIGINT"), at=5)
     assert shown_of(told.points(5, total=10), "eventflow.run.remaining") == []
+    told.say("main", "run", RunCompleted(), at=6)
+    assert shown_of(told.points(6), "eventflow.run.remaining") == [("main", 0)]
 
 
 # ----------------------------------------------------------------------------------------------------- the processes
