@@ -6,10 +6,13 @@ import msgspec
 
 from eventflow.event import Event, Payload, StoredEvent
 from eventflow.log.format import decode_event
+from eventflow.measuring_events import ProcessReading, ProcessSampled
+from eventflow.vocabulary import ProcessStarted, RequestQueued, RunStarted
 from instrumentation.measures import MeasureFold, Point
 
 SECOND = 1_000_000_000
 START = 1_795_438_800 * SECOND
+MIB = 1 << 20
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
@@ -65,3 +68,36 @@ def values(points: list[Point], name: str, writer: str | None = None) -> dict[tu
 def shown_of(points: list[Point], name: str) -> list[tuple[str, int | float]]:
     """What an instrument without attributes shows, by process, in their order."""
     return [(point.writer, point.value) for point in points if point.name == name]
+
+
+def begun(told: Told, writer: str = "main", pid: int = 100, at: float = 0.0, *, resumed: bool = False) -> None:
+    """A process begins to carry the run on."""
+    told.say(
+        writer,
+        "run",
+        RunStarted(stage="loop", workers=8, resumed=resumed),
+        ProcessStarted(pid=pid, role="main"),
+        at=at,
+    )
+
+
+def queued(number: int) -> Payload:
+    """A request is read from the input."""
+    return RequestQueued(number=number, url=f"https://h.example/{number}", name=f"{number}")
+
+
+def reading(pid: int, user: float = 1.0, memory: int = MIB, threads: int = 2) -> ProcessReading:
+    """A process that used half as much time in the kernel."""
+    return ProcessReading(pid, memory, user * 1.5, threads, 0, 7, user, user / 2)
+
+
+def sample(*readings: ProcessReading) -> ProcessSampled:
+    """A sample of these."""
+    return ProcessSampled(
+        memory_bytes=sum(one.memory_bytes for one in readings),
+        memory_kind="pss",
+        cpu_seconds=sum(one.cpu_seconds for one in readings),
+        processes=readings,
+        sampling_seconds=0.001,
+        peak_bytes=10 * MIB,
+    )

@@ -114,8 +114,8 @@ REMAINING = Instrument(
     "eventflow.run.remaining",
     "gauge",
     "s",
-    "Estimated time that the rest takes, at the rate of the last half minute; 0 when the run is completed. Absent where "
-    "the length of the input is not known, before the first request ended, and while the run is interrupted.",
+    "Estimated time that the rest takes, at the rate of the last half minute; 0 when the run is completed. Absent "
+    "where the length of the input is not known, before the first request ended, and while the run is interrupted.",
     "`request.*`, `run.*`",
 )
 WORKERS = Instrument(

@@ -1,10 +1,11 @@
+import runpy
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from eventflow.event import Payload
-from eventflow.measuring_events import Attributes, MetricMeasured, ProcessMeasured, ProcessReading, ProcessSampled
+from eventflow.measuring_events import MetricMeasured
 from eventflow.metrics import SERIES_MAX
 from eventflow.origin_events import BreakerClosed, BreakerOpened, LimitChanged
 from eventflow.vocabulary import (
@@ -14,64 +15,28 @@ from eventflow.vocabulary import (
     AttemptProgressed,
     AttemptRedirected,
     AttemptStarted,
-    ProcessStarted,
     RecorderDropped,
     RequestCancelled,
     RequestCompleted,
     RequestFailed,
-    RequestQueued,
     RequestStarted,
     RunCompleted,
     RunInterrupted,
-    RunStarted,
 )
 from instrumentation.measures import Exemplar, MeasureFold
 from instrumentation.measures.instruments import TABLE, markdown
 from instrumentation.measures.origins import origin_key
-from tests.told_events import SECOND, SPAN, START, TRACE, Told, shown_of, values
+from tests.told_events import SECOND, SPAN, START, TRACE, Told, begun, queued, shown_of, values
 
 TRY = AttemptStarted(server_address="h.example", server_port=443)
 AGAIN = AttemptStarted(server_address="h.example", server_port=443, resend_count=1)
-MIB = 1 << 20
+DOCUMENT = Path(__file__).parents[2] / "docs" / "metrics.md"
 ACTIVE, REQUESTS = "http.client.active_requests", "eventflow.requests"
 
 
 def measured(name: str = "pages", kind: Any = "counter", value: float = 1.0, **more: Any) -> MetricMeasured:
     """One measurement of an instrument, or what `more` says."""
     return MetricMeasured(name=name, kind=kind, **({"sum": value, "min": value, "max": value, "last": value} | more))
-
-
-def begun(told: Told, writer: str = "main", pid: int = 100, at: float = 0.0, *, resumed: bool = False) -> None:
-    """A process begins to carry the run on."""
-    told.say(
-        writer,
-        "run",
-        RunStarted(stage="loop", workers=8, resumed=resumed),
-        ProcessStarted(pid=pid, role="main"),
-        at=at,
-    )
-
-
-def queued(number: int) -> Payload:
-    """A request is read from the input."""
-    return RequestQueued(number=number, url=f"https://h.example/{number}", name=f"{number}")
-
-
-def reading(pid: int, user: float = 1.0, memory: int = MIB, threads: int = 2) -> ProcessReading:
-    """A process that used half as much time in the kernel."""
-    return ProcessReading(pid, memory, user * 1.5, threads, 0, 7, user, user / 2)
-
-
-def sample(*readings: ProcessReading) -> ProcessSampled:
-    """A sample of these."""
-    return ProcessSampled(
-        memory_bytes=sum(one.memory_bytes for one in readings),
-        memory_kind="pss",
-        cpu_seconds=sum(one.cpu_seconds for one in readings),
-        processes=readings,
-        sampling_seconds=0.001,
-        peak_bytes=10 * MIB,
-    )
 
 
 # ------------------------------------------------------------------------------------ measurements of eventflow.metrics
@@ -236,7 +201,7 @@ def test_an_origin_that_is_none_is_shown_as_it_is() -> None:
 
 
 def test_the_rest_is_estimated_while_it_can_be() -> None:
-    """It takes as long as the last requests did; it is absent without a total, before the first, and when interrupted."""
+    """It takes as long as the last requests did; absent without a total, before the first, and when interrupted."""
     told = Told()
     begun(told)
     assert shown_of(told.points(10, total=10), "eventflow.run.remaining") == []
@@ -250,106 +215,6 @@ def test_the_rest_is_estimated_while_it_can_be() -> None:
     assert shown_of(told.points(5, total=10), "eventflow.run.remaining") == []
     told.say("main", "run", RunCompleted(), at=6)
     assert shown_of(told.points(6), "eventflow.run.remaining") == [("main", 0)]
-
-
-# ----------------------------------------------------------------------------------------------------- the processes
-
-
-def test_samples_are_put_to_the_processes_that_write_logs() -> None:
-    """A worker has its own memory and CPU time under its own name; what has no log counts in the run's sums only."""
-    told = Told()
-    begun(told)
-    told.say("main", "run", sample(reading(100, 2.0), reading(200, 4.0, 3 * MIB), reading(300, 1.0)), at=2)
-    told.say("worker", "process-worker", ProcessStarted(pid=200, role="worker"), at=1)
-    told.say("worker", "request-0", ProcessStarted(pid=300, role="program"), at=1)
-    points = told.points()
-    assert values(points, "process.cpu.time", "main") == {("user",): 2.0, ("system",): 1.0}
-    assert values(points, "process.cpu.time", "worker") == {("user",): 4.0, ("system",): 2.0}
-    assert values(points, "process.memory.usage", "worker") == {("pss",): 3 * MIB}
-    assert values(points, "process.thread.count", "worker") == {(): 2}
-    assert values(points, "process.unix.file_descriptor.count", "worker") == {(): 7}
-    assert values(points, "eventflow.run.memory.usage") == {("pss",): 5 * MIB}
-    assert values(points, "eventflow.run.memory.peak") == {("pss",): 10 * MIB}
-    assert shown_of(points, "eventflow.run.processes") == [("main", 3)]
-    assert shown_of(points, "eventflow.run.threads") == [("main", 6)]
-    assert shown_of(points, "eventflow.run.file_descriptors") == [("main", 21)]
-    assert shown_of(points, "eventflow.run.cpu.time") == [("main", 10.5)]
-    assert shown_of(points, "eventflow.run.workers") == [("main", 8)]
-
-
-def test_of_a_process_that_ended_only_what_it_counted_is_shown() -> None:
-    """It has no memory any more, but has used its time; and it does not live."""
-    told = Told()
-    begun(told)
-    told.say("worker", "process-worker", ProcessStarted(pid=200, role="worker"), at=1)
-    told.say("main", "run", sample(reading(100), reading(200)), at=2)
-    assert told.fold().lives("worker")
-    told.say("main", "run", sample(reading(100)), at=3)
-    assert not told.fold().lives("worker")
-    assert told.fold().lives("main")
-    assert values(told.points(), "process.cpu.time", "worker") == {("user",): 1.0, ("system",): 0.5}
-    assert values(told.points(), "process.memory.usage", "worker") == {}
-
-
-def test_a_number_that_is_given_again_is_that_of_who_began_last() -> None:
-    """What was read of the earlier process is not shown for the later one, nor the other way round."""
-    told = Told()
-    begun(told)
-    told.say("one", "process-one", ProcessStarted(pid=200, role="worker"), at=1)
-    told.say("main", "run", sample(reading(200, 9.0)), at=2)
-    told.say("two", "process-two", ProcessStarted(pid=200, role="worker"), at=3)
-    assert values(told.points(), "process.cpu.time", "two") == {}
-    told.say("main", "run", sample(reading(200, 1.0)), at=4)
-    assert values(told.points(), "process.cpu.time", "two") == {("user",): 1.0, ("system",): 0.5}
-    assert values(told.points(), "process.cpu.time", "one") == {}
-
-
-def test_the_accounts_of_the_run() -> None:
-    """What the kernel does not tell is absent, not 0; energy says where it is from."""
-    told = Told()
-    begun(told)
-    account = ProcessMeasured(
-        seconds=5,
-        user_seconds=2,
-        system_seconds=1,
-        voluntary_switches=30,
-        involuntary_switches=4,
-        major_faults=0,
-        disk_read_bytes=10,
-        disk_written_bytes=20,
-        sampling_seconds=0.01,
-        energy_class="desktop",
-        energy_server_joules=7,
-        energy_desktop_joules=9,
-    )
-    told.say("main", "run", account)
-    points = told.points()
-    assert values(points, "eventflow.run.cpu.accounted") == {("user",): 2, ("system",): 1}
-    assert values(points, "eventflow.run.context_switches") == {("voluntary",): 30, ("involuntary",): 4}
-    assert values(points, "eventflow.run.paging.faults") == {("major",): 0}
-    assert values(points, "eventflow.run.disk.io") == {("read",): 10, ("write",): 20}
-    assert values(points, "eventflow.run.network.io") == {}
-    assert values(points, "eventflow.run.energy") == {("modelled",): 9}
-    told.say("main", "run", msgspec.structs.replace(account, energy_measured_joules=12.0))
-    assert values(told.points(), "eventflow.run.energy")[("measured",)] == 12.0
-
-
-def test_a_resumed_run_counts_anew() -> None:
-    """The new process's sums begin at 0, at its own start; of the old one only sums are left, as they were."""
-    told = Told()
-    begun(told)
-    told.say("main", "request-0", queued(0), TRY)
-    told.say("main", "run", sample(reading(100)), at=1)
-    begun(told, "second", 100, at=100, resumed=True)
-    told.say("second", "request-0", queued(0), TRY, AttemptCompleted(seconds=1), at=101)
-    told.say("second", "run", sample(reading(100, 3.0)), at=101)
-    points = told.points(at=102)
-    assert values(points, "process.cpu.time", "main") == {("user",): 1.0, ("system",): 0.5}
-    assert values(points, "process.cpu.time", "second") == {("user",): 3.0, ("system",): 1.5}
-    assert {point.start_ns for point in points if point.writer == "second"} == {START + 100 * SECOND}
-    assert {point.kind for point in points if point.writer == "main"} == {"counter"}
-    assert values(points, REQUESTS, "second") == values(points, REQUESTS)
-    assert not told.fold().lives("main")
 
 
 def test_events_are_counted_and_those_that_were_lost() -> None:
@@ -414,12 +279,18 @@ def test_nothing_was_told() -> None:
     assert MeasureFold().points(START) == []
 
 
-def test_the_table_is_that_of_the_documents() -> None:
-    """Each instrument once, with names, units and kinds of OpenTelemetry's form."""
+def test_the_table_has_each_instrument_once() -> None:
+    """With a name of OpenTelemetry's form, and a row of its own in the document."""
     names = [instrument.name for instrument in TABLE]
     assert len(set(names)) == len(names)
+    assert all(name == name.lower() and " " not in name for name in names)
     rows = markdown().splitlines()
     assert len(rows) == len(TABLE) + 2
     assert {row.count(" | ") for row in rows if not row.startswith("|---")} == {5}
-    attributes: Attributes = dict.fromkeys(names, "")
-    assert all(name == name.lower() and " " not in name for name in attributes)
+
+
+def test_the_table_is_that_of_the_document() -> None:
+    """docs/metrics.md lists every instrument as the code does; after a change, run docs/make_pages.py."""
+    made = runpy.run_path(str(DOCUMENT.parent / "make_pages.py"))["pages"]()
+    assert DOCUMENT.read_text(encoding="utf-8") == made[DOCUMENT]
+    assert markdown() in made[DOCUMENT]
