@@ -1,4 +1,4 @@
-"""What OpenTelemetry's environment variables ask of metrics; see `settings` for those of all signals.
+"""What OpenTelemetry's environment variables ask of metrics and log records; see `settings` for those of all signals.
 
 Invariants:
     a value that cannot be is an error in one line.
@@ -20,6 +20,10 @@ _INTERVAL = "OTEL_METRIC_EXPORT_INTERVAL"
 _TEMPORALITY = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
 _EXEMPLARS = "OTEL_METRICS_EXEMPLAR_FILTER"
 _AGGREGATION = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
+
+_LIMITS = tuple(
+    f"OTEL_{record}ATTRIBUTE_{limit}_LIMIT" for record in ("LOGRECORD_", "") for limit in ("COUNT", "VALUE_LENGTH")
+)
 
 HONOURED = (
     Honoured(
@@ -62,6 +66,18 @@ def read_metric_settings(environ: Mapping[str, str]) -> MetricSettings:
             "use explicit_bucket_histogram or leave it out",
         )
     return MetricSettings(_interval(environ), _temporality(environ), _exemplars(environ))
+
+
+def check_limits(environ: Mapping[str, str]) -> None:
+    """Whether the SDK will understand the limits of log records, which it reads itself.
+
+    Raises:
+        UsageError: a variable holds what cannot be.
+    """
+    for name in _LIMITS:
+        text = _word(environ, name)
+        if text and not (text.isascii() and text.isdecimal()):
+            raise UsageError(f"{name}={name_of(text)} is no limit", "give a whole number, 0 or more")
 
 
 def _word(environ: Mapping[str, str], name: str) -> str:

@@ -14,7 +14,7 @@ from eventflow.errors import UsageError, name_of
 from eventflow.redaction import redact_url
 from instrumentation.otlp import metric_settings
 from instrumentation.otlp.honoured import Honoured
-from instrumentation.otlp.metric_settings import MetricSettings, read_metric_settings
+from instrumentation.otlp.metric_settings import MetricSettings, check_limits, read_metric_settings
 from instrumentation.traces.sampling import ALL, Policy
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -98,13 +98,15 @@ def read_settings(environ: Mapping[str, str], *, policy: Policy | None = None, l
         if chosen == "otlp" or (chosen is None and (signal != "logs" or logs)):
             protocols[signal] = _protocol(environ, signal)
             _check(environ, signal)
+    if "logs" in protocols:
+        check_limits(environ)
     return Settings(
         protocols=protocols,
         endpoints={signal: _endpoint(environ, signal, protocol) for signal, protocol in protocols.items()},
         policy=policy or _sampler(environ),
         batch_spans=int(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS, least=1)),
         batch_seconds=_number(environ, "OTEL_BSP_SCHEDULE_DELAY", BATCH_SECONDS * 1000) / 1000,
-        metrics=read_metric_settings(environ),
+        metrics=read_metric_settings(environ) if "metrics" in protocols else MetricSettings(),
     )
 
 

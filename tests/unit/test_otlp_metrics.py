@@ -23,6 +23,7 @@ from eventflow.vocabulary import RequestCompleted, RequestQueued, RunStarted
 from instrumentation.otlp.metric_settings import HONOURED, MetricSettings, Temporality, read_metric_settings
 from instrumentation.otlp.metrics import MetricProjection
 from instrumentation.otlp.scope import SCOPE
+from instrumentation.otlp.settings import read_settings
 from tests.told_events import SECOND, SPAN, START, TRACE, Told
 
 INFO = RunInfo(run="r", stage="loop", created="2026-11-28T00:00:00+00:00")
@@ -267,6 +268,9 @@ def test_the_environment_is_read() -> None:
         "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "explicit_bucket_histogram",
     }
     assert read_metric_settings(environ) == MetricSettings(2.5, "lowmemory", "always_off")
+    settings = read_settings(environ)
+    assert settings is not None
+    assert settings.metrics == MetricSettings(2.5, "lowmemory", "always_off")
     assert {name for honoured in HONOURED for name in honoured.name.split(", ")} >= environ.keys()
 
 
@@ -285,6 +289,14 @@ def test_what_cannot_be_is_refused(name: str, value: str) -> None:
     with pytest.raises(UsageError, match=name) as raised:
         read_metric_settings({name: value})
     assert "\n" not in str(raised.value)
+
+
+def test_what_is_not_exported_is_not_read() -> None:
+    """A variable of metrics changes nothing without metrics, and one of log records nothing without those."""
+    wrong = {"OTEL_METRIC_EXPORT_INTERVAL": "ten", "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": "many"}
+    assert read_settings(wrong | {"OTEL_METRICS_EXPORTER": "none"}) is not None
+    with pytest.raises(UsageError, match="OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT"):
+        read_settings(wrong | {"OTEL_METRICS_EXPORTER": "none"}, logs=True)
 
 
 @pytest.mark.parametrize("temporality", ["cumulative", "delta"])
