@@ -95,6 +95,9 @@ class MetricMeasured(Payload, frozen=True, kw_only=True):
     them. Of a counter, `sum` is the increase; of an up-down counter also, and `last` is where it stands then in this
     process. A histogram has how many fell into each of its buckets: `buckets[i]` of them are at most `boundaries[i]`,
     and above the boundary before; the last bucket has no upper end.
+
+    `max_trace_id` and `max_span_id` name the span that the greatest of them was made in, as OpenTelemetry's exemplars
+    do; they are empty where it was made in none.
     """
 
     TYPE: ClassVar[str] = "metric.measured"
@@ -110,3 +113,5 @@ class MetricMeasured(Payload, frozen=True, kw_only=True):
     seconds: float = 0.0
     boundaries: tuple[float, ...] = ()
     buckets: tuple[int, ...] = ()
+    max_trace_id: str = ""
+    max_span_id: str = ""

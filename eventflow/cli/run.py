@@ -99,6 +99,14 @@ LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="What you call this run by, for queries. May be repeated."),
 ]
+PropagateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--propagate",
+        metavar="ORIGIN|all",
+        help="Send traceparent to https://host[:port]: ids of the span that asks. May be repeated.",
+    ),
+]
 UserAgentOption = Annotated[str | None, typer.Option(metavar="TEXT", help="Who you are, to the server.")]
 
 
@@ -111,6 +119,7 @@ def run(
     program: ExecOption = None,
     timeout: TimeoutOption = "30s",
     user_agent: UserAgentOption = None,
+    propagate: PropagateOption = None,
     concurrency: ConcurrencyOption = "auto",
     retries: RetriesOption = 4,
     rate: RateOption = None,
@@ -130,6 +139,7 @@ def run(
 
     Example: eventflow run director --input urls.txt --out files/
     """
+    from eventflow.propagation import parse_origin
     from eventflow.work import USER_AGENT, Settings
     from stages.registry import find_stage
     from stages.running import start
@@ -146,6 +156,7 @@ def run(
         program=_program(stage, program),
         timeout_s=parse_duration(timeout),
         user_agent=_user_agent(user_agent) if user_agent is not None else USER_AGENT,
+        propagate=tuple(dict.fromkeys(map(parse_origin, propagate or ()))),
         concurrency=_concurrency(concurrency),
         retries=retries,
         rate=rate,
