@@ -8,7 +8,7 @@ import os
 import httpx
 
 from eventflow.propagation import Origins, Propagation
-from eventflow.recorder import current_span_or_none
+from eventflow.recorder import CURRENT
 
 
 class ContextHeaders:
@@ -24,7 +24,7 @@ class ContextHeaders:
 
     def add(self, request: httpx.Request) -> None:
         """Set the headers for where the request goes now."""
-        span, url = current_span_or_none(), request.url
+        span, url = CURRENT.get(None), request.url
         if span is None:
             return
         headers = self._propagation.headers(span.stream.trace_id, span.span_id)

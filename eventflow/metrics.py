@@ -38,7 +38,7 @@ from typing import TypeVar
 
 from eventflow.errors import StoreError, UsageError, name_of
 from eventflow.measuring_events import Attributes, InstrumentKind, MetricMeasured
-from eventflow.recorder import Recorder, Span, current_span_or_none
+from eventflow.recorder import CURRENT, Recorder, Span
 from eventflow.redaction import redact_url
 
 __all__ = [
@@ -262,7 +262,7 @@ class _Book:
             if totals is None:
                 boundaries = series.instrument.boundaries
                 buckets = [0] * (len(boundaries) + 1) if boundaries else None
-                totals = _Totals(value, now, buckets, span or current_span_or_none())
+                totals = _Totals(value, now, buckets, span or CURRENT.get(None))
                 self._totals[series] = totals
                 if self._thread is None:
                     self._begin()
@@ -273,7 +273,7 @@ class _Book:
                 if value < totals.least:
                     totals.least = value
                 elif value > totals.greatest:
-                    totals.greatest, totals.greatest_in = value, span or current_span_or_none()
+                    totals.greatest, totals.greatest_in = value, span or CURRENT.get(None)
             if totals.buckets is not None:
                 totals.buckets[bisect_left(series.instrument.boundaries, value)] += 1
 

@@ -25,6 +25,12 @@ installed: Mirror | None = None
 """This process's, to be taken along to another one."""
 
 
+def hide(shown: object) -> None:
+    """Take back what the mirror that is installed gave for a span."""
+    if installed is not None:
+        installed.hide(shown)
+
+
 @contextmanager
 def mirrored_by(mirror: Mirror | None) -> Iterator[None]:
     """Within, the spans that become current in this process are shown by it."""

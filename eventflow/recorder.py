@@ -74,25 +74,20 @@ class Span:
         if not hasattr(self, "_tokens"):  # few spans are ever entered
             self._tokens: list[tuple[Token[Span], object]] = []
         shown = mirror.installed.show(self.stream.trace_id, self.span_id) if mirror.installed is not None else None
-        self._tokens.append((_current.set(self), shown))
+        self._tokens.append((CURRENT.set(self), shown))
         return self
 
     def __exit__(self, *_error: object) -> None:
         token, shown = self._tokens.pop()
         try:
-            _current.reset(token)
+            CURRENT.reset(token)
         except ValueError:  # it is left where it was not entered: what is current there is not this span
             return
-        if shown is not None and mirror.installed is not None:
-            mirror.installed.hide(shown)
+        if shown is not None:
+            mirror.hide(shown)
 
 
-_current: ContextVar[Span] = ContextVar("eventflow_span")
-
-
-def current_span_or_none() -> Span | None:
-    """The current span if there is one."""
-    return _current.get(None)
+CURRENT: ContextVar[Span] = ContextVar("eventflow_span")  # for those who must not raise: see `current_span`
 
 
 def current_span() -> Span:
@@ -102,7 +97,7 @@ def current_span() -> Span:
         NoActiveSpan: there is none.
     """
     try:
-        return _current.get()
+        return CURRENT.get()
     except LookupError:
         raise NoActiveSpan from None
 
@@ -183,10 +178,7 @@ class Recorder:
         _recorders.add(self)
 
     def open_stream(self, name: str, *, trace_id: str | None = None, parent_span_id: str | None = None) -> Span:
-        """Begin the story of a thing; gives its root span.
-
-        It has a trace of its own, or goes on in that of a span elsewhere, whose two ids are given.
-        """
+        """Begin the story of a thing, in a trace of its own or below a span elsewhere; gives its root span."""
         stream = Stream(name, trace_id or self.sources.trace_id())
         return Span(self, stream, self.sources.span_id(), parent_span_id)
 
