@@ -18,6 +18,7 @@ from eventflow.cli.progress_view import watch_nothing, watch_run
 from eventflow.errors import UsageError, name_of
 from eventflow.log.recovery import recover_run
 from eventflow.log.runs import find_run, store_path
+from eventflow.propagation import parse_origin
 from eventflow.quantities import format_duration, format_energy, format_size, parse_duration, parse_size
 from eventflow.redaction import redact_command
 
@@ -154,15 +155,11 @@ def run(
 
     Example: eventflow run director --input urls.txt --out files/
     """
-    from eventflow.propagation import parse_origin
     from eventflow.work import USER_AGENT, Settings
     from stages.registry import find_stage
     from stages.running import start
 
-    if bool(urls) == bool(source):
-        raise UsageError(
-            "nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE"
-        )
+    _check_input(urls, source)
     chosen = find_stage(stage)
     settings = Settings(
         stage=stage,
@@ -271,6 +268,13 @@ def _watch(*, live: bool, json: bool, quiet: bool, source: str | None) -> "Watch
 
         return watch_live
     return watch_nothing if json or quiet else watch_run
+
+
+def _check_input(urls: list[str] | None, source: str | None) -> None:
+    if bool(urls) == bool(source):
+        raise UsageError(
+            "nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE"
+        )
 
 
 def _check_stage(settings: "Settings", source: str | None) -> None:
