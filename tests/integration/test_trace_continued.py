@@ -41,6 +41,32 @@ open(sys.argv[1], "w").write(json.dumps(said))
 """
 
 
+# A user's program: httpx instrumented as the package of that name does it, and eventflow within the same process.
+INSTRUMENTED = """
+import sys
+import httpx
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+provider = TracerProvider()
+said = open(sys.argv.pop(1), "w")
+formatter = lambda span: span.to_json(indent=None) + chr(10)
+provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter(out=said, formatter=formatter)))
+tracer = provider.get_tracer("httpx")
+send, send_async = httpx.HTTPTransport.handle_request, httpx.AsyncHTTPTransport.handle_async_request
+def handle_request(self, request):
+    with tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT):
+        return send(self, request)
+async def handle_async_request(self, request):
+    with tracer.start_as_current_span("GET", kind=trace.SpanKind.CLIENT):
+        return await send_async(self, request)
+httpx.HTTPTransport.handle_request = handle_request
+httpx.AsyncHTTPTransport.handle_async_request = handle_async_request
+from eventflow.cli.main import main
+main()
+"""
+
+
 def started(store: Path, *arguments: str, **environ: str) -> "subprocess.Popen[str]":
     """Eventflow, with an environment of a certain kind."""
     command = [sys.executable, "-m", "eventflow", *arguments, "--store", str(store)]
@@ -151,6 +177,23 @@ def test_without_propagators_a_program_sees_what_eventflow_saw(tmp_path: Path) -
     start, said = traced_child(tmp_path, OTEL_PROPAGATORS="none", **CALLER)
     assert said["parent_id"] is None
     assert said["context"]["trace_id"] != f"0x{start.trace_id}"
+
+
+@pytest.mark.parametrize("stage", ["serial", "threads", "subprocess", "loop"])
+def test_an_instrumented_library_nests_below_the_attempts(stage: str, tmp_path: Path) -> None:
+    """In a run as it is, with the real SDK: each of its spans is the child of the attempt that sent the request."""
+    with start_origin(OriginSettings(files=8, size=100, latency_s=0.01)) as origin:
+        urls = [entry.url for entry in origin.entries()]
+        places = ["-o", str(tmp_path / "files"), "--store", str(tmp_path / "store"), "--quiet"]
+        command = [sys.executable, "-c", INSTRUMENTED, str(tmp_path / "said"), "run", stage, *urls, *places]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    (run,) = list_runs(tmp_path / "store")
+    attempts = [(event.trace_id, event.span_id) for event in read_events(run.log) if event.type == "attempt.started"]
+    spans = [json.loads(line) for line in (tmp_path / "said").read_text().splitlines()]
+    found = [(span["context"]["trace_id"][2:], span["parent_id"][2:]) for span in spans]
+    assert len(found) == 8
+    assert sorted(found) == sorted(attempts)
 
 
 @pytest.mark.parametrize(
