@@ -18,8 +18,8 @@ class ProcessReading(msgspec.Struct, frozen=True):
     """One process at one instant.
 
     `cpu_seconds` is user and system time since it started, its reaped children included. `peak_bytes` is the most that
-    was ever resident in it (its RSS, as the kernel keeps it), `descriptors` how many files it has open; 0 where that is
-    not known.
+    was ever resident in it (its RSS, as the kernel keeps it), `descriptors` how many files it has open, `user_seconds`
+    and `system_seconds` what it used itself, without its children; 0 where that is not known.
     """
 
     pid: int
@@ -28,6 +28,8 @@ class ProcessReading(msgspec.Struct, frozen=True):
     threads: int
     peak_bytes: int = 0
     descriptors: int = 0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
 
 
 class ProcessSampled(Payload, frozen=True, kw_only=True):
