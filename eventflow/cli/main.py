@@ -23,6 +23,7 @@ from eventflow.cli.run import resume, run
 from eventflow.cli.show import events, runs
 from eventflow.cli.sweep import sweep
 from eventflow.cli.top import top
+from eventflow.cli.trace import trace
 from eventflow.errors import EventflowError, StoreError
 
 USAGE, FAULT, INTERRUPTED = 2, 3, 130
@@ -48,7 +49,23 @@ app = typer.Typer(
 demos = typer.Typer(invoke_without_command=True, callback=demo)
 demos.command()(problem)
 app.add_typer(demos, name="demo")
-for command in (run, resume, runs, top, events, sql, sweep, compare, report, verify, seal, repair, doctor, origin):
+for command in (
+    run,
+    resume,
+    runs,
+    top,
+    events,
+    trace,
+    sql,
+    sweep,
+    compare,
+    report,
+    verify,
+    seal,
+    repair,
+    doctor,
+    origin,
+):
     app.command()(command)
 
 

@@ -1,0 +1,95 @@
+"""One trace on standard output: whose it is, its waterfall, and what the time was spent on."""
+
+import shlex
+import sys
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from rich.text import Text
+
+from eventflow.cli.output import drawing_console, is_unicode
+from eventflow.cli.top_screen import rendered
+from eventflow.cli.top_text import cut_middle, harmless
+from eventflow.cli.trace_choice import name_spans
+from eventflow.cli.trace_rows import Part, parts_of
+from eventflow.cli.trace_spans import queued
+from eventflow.cli.trace_words import ASCII_MARKS, UNICODE_MARKS, format_time
+from eventflow.cli.waterfall import BAD, Shown, legend, summary, waterfall
+from eventflow.log.runs import RunFolder
+from instrumentation.traces import FinishedSpan
+
+_DIM = "bright_black"
+
+
+class Printer:
+    """Standard output, as wide as it is. `again` is the command that shows the run."""
+
+    def __init__(self, folder: RunFolder, again: Sequence[str]) -> None:
+        self.folder, self._again = folder, again
+        self._console = drawing_console()
+        self.marks = UNICODE_MARKS if is_unicode(self._console) else ASCII_MARKS
+        self.width = self._console.width
+
+    def shown(self, parts: Iterable[Part] = ()) -> Shown:
+        """How waterfalls of these parts are to look."""
+        links = [link for part in parts for row in part.rows for link in row.outside]
+        return Shown(self.width, self.marks, name_spans(self.folder, links))
+
+    def command(self, request: str) -> str:
+        """The command that shows a request."""
+        return shlex.join([*self._again, "--request", request])
+
+    def write(self, lines: Iterable[Text]) -> None:
+        """Print lines, cut where the terminal ends."""
+        sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered(list(lines), self._console)))
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print something that is read to its end: it goes on in the next line where the terminal ends."""
+        wrapped = textwrap.wrap(harmless(text, self.marks.glyphs), self.width, break_on_hyphens=False)
+        self.write(Text(line, style=style) for line in wrapped or [""])
+
+
+def print_story(printer: Printer, stream: str, spans: Sequence[FinishedSpan], why: str = "") -> None:
+    """The trace of one stream. `why`: what to say of it behind its name."""
+    parts = parts_of(spans)
+    _print_headline(printer, stream, parts, why)
+    shown = printer.shown(parts)
+    for number, part in enumerate(parts):
+        printer.write([Text()])
+        if len(parts) > 1:
+            printer.write([_part_title(number, parts, printer)])
+        printer.write(waterfall(part, shown))
+        if part.root.step == "request":
+            printer.say(summary(part, printer.marks), "bold")
+    if parts:
+        printer.write([Text()])
+        printer.say(legend(printer.marks), _DIM)
+
+
+def _print_headline(printer: Printer, stream: str, parts: Sequence[Part], why: str) -> None:
+    text = Text(harmless(stream, printer.marks.glyphs), style="bold").append(why, style="not bold")
+    if not parts:
+        text.append("  nothing of it has ended yet", style=_DIM)
+    else:
+        root = parts[-1].root
+        state = "going on" if parts[-1].goes_on else root.state
+        text.append(f"  {state}", style=f"not bold {BAD.get(state, 'green')}")
+        attempts = sum(span.step == "attempt" for part in parts for span in part.spans)
+        text.append(f"  {format_time(sum(part.seconds for part in parts), printer.marks)}", style="not bold")
+        if attempts:
+            text.append(f"  {attempts} attempt{'s' * (attempts > 1)}", style="not bold")
+        text.append(f"  trace {root.trace_id}", style=f"not bold {_DIM}")
+    printer.write([text])
+    if (asked := queued(printer.folder, stream)) is not None:
+        printer.write(
+            [Text(cut_middle(harmless(asked.url, printer.marks.glyphs), printer.width, printer.marks.glyphs))]
+        )
+
+
+def _part_title(number: int, parts: Sequence[Part], printer: Printer) -> Text:
+    part = parts[number]
+    text = f"part {number + 1} of {len(parts)}"
+    if number:
+        pause = max(0, part.start_ns - parts[number - 1].end_ns) / 1e9
+        text += f", resumed {format_time(pause, printer.marks)} later"
+    return Text(f"{text}: {'goes on' if part.goes_on else part.root.state}", style="bold")
