@@ -105,8 +105,8 @@ class _Frame(NamedTuple):
 
 def _print_run(printer: Printer, picks: Picks, told: Mapping[str, Sequence[FinishedSpan]]) -> None:
     """The run, its processes and the chosen requests, on one axis each time that it was taken up."""
-    printer.write([_headline(printer, picks, told["run"])])
-    frames = _frames(parts_of(told["run"]), picks, printer.shown())
+    printer.write(_headline(printer, picks, told["run"]))
+    frames = _frames(parts_of(told["run"]), picks, printer.shown(), is_live=printer.folder.is_live())
     processes = sorted((span for name in told if name.startswith(PROCESS_PREFIX) for span in told[name]), key=_start)
     for number, frame in enumerate(frames):
         lines = [*frame.run, *_process_lines([each for each in processes if _belongs(_start(each), number, frames)])]
@@ -121,7 +121,7 @@ def _print_run(printer: Printer, picks: Picks, told: Mapping[str, Sequence[Finis
         printer.write(draw(lines, frame.axis, printer.shown(), title="what"))
 
 
-def _frames(parts: Sequence[Part], picks: Picks, shown: Shown) -> list[_Frame]:
+def _frames(parts: Sequence[Part], picks: Picks, shown: Shown, *, is_live: bool) -> list[_Frame]:
     frames = [
         _Frame(
             (part.start_ns, part.end_ns),
@@ -130,9 +130,9 @@ def _frames(parts: Sequence[Part], picks: Picks, shown: Shown) -> list[_Frame]:
         for part in parts
     ]
     since = max((part.end_ns for part in parts), default=0)
-    going_on = [each.start_ns for each in picks.shown if each.start_ns >= since]
-    if going_on:
-        frames.append(_Frame((min(going_on), max(time.time_ns(), *going_on)), []))
+    begun = [each.start_ns for each in picks.shown if is_live and each.start_ns >= since]
+    if begun:
+        frames.append(_Frame((min(begun), max(time.time_ns(), *begun)), []))
     return frames
 
 
@@ -193,13 +193,11 @@ def _print_list(printer: Printer, found: Sequence[Pick]) -> None:
     printer.say(f"one of them: {printer.command(found[0].stream)}", _DIM)
 
 
-def _headline(printer: Printer, picks: Picks, spans: Sequence[FinishedSpan]) -> Text:
+def _headline(printer: Printer, picks: Picks, spans: Sequence[FinishedSpan]) -> list[Text]:
     counts = ", ".join(f"{format_count(count)} {_TITLES.get(state, state)}" for state, count in picks.counts.items())
     text = Text(printer.folder.run, style="bold")
     text.append(f"  {printer.folder.info().stage}  {format_count(picks.requests)} requests: {counts}", style="not bold")
-    if spans:
-        text.append(f"  trace {spans[0].trace_id}", style=f"not bold {_DIM}")
-    return text
+    return [text, *(Text(f"trace {span.trace_id}", style=_DIM) for span in spans[:1])]
 
 
 def _start(span: FinishedSpan) -> int:

@@ -44,9 +44,12 @@ class Printer:
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered(list(lines), self._console)))
 
     def say(self, text: str, style: str = "") -> None:
-        """Print something that is read to its end: it goes on in the next line where the terminal ends."""
-        wrapped = textwrap.wrap(harmless(text, self.marks.glyphs), self.width, break_on_hyphens=False)
-        self.write(Text(line, style=style) for line in wrapped or [""])
+        """Print something that is read to its end: it goes on in the next line where the terminal ends.
+
+        A line does not end at a space that is kept, `\\xa0`.
+        """
+        lines = textwrap.wrap(text, self.width, break_on_hyphens=False, break_long_words=False)
+        self.write(Text(harmless(line.replace("\xa0", " "), self.marks.glyphs), style=style) for line in lines)
 
 
 def print_story(printer: Printer, stream: str, spans: Sequence[FinishedSpan], why: str = "") -> None:
@@ -58,9 +61,11 @@ def print_story(printer: Printer, stream: str, spans: Sequence[FinishedSpan], wh
         printer.write([Text()])
         if len(parts) > 1:
             printer.write([_part_title(number, parts, printer)])
+            if not part.seconds:
+                continue
         printer.write(waterfall(part, shown))
-        if part.root.step == "request":
-            printer.say(summary(part, printer.marks), "bold")
+        if part.root.step == "request" and (spent := summary(part, printer.marks)):
+            printer.say(spent, "bold")
     if parts:
         printer.write([Text()])
         printer.say(legend(printer.marks), _DIM)
@@ -78,12 +83,13 @@ def _print_headline(printer: Printer, stream: str, parts: Sequence[Part], why: s
         text.append(f"  {format_time(sum(part.seconds for part in parts), printer.marks)}", style="not bold")
         if attempts:
             text.append(f"  {attempts} attempt{'s' * (attempts > 1)}", style="not bold")
-        text.append(f"  trace {root.trace_id}", style=f"not bold {_DIM}")
     printer.write([text])
     if (asked := queued(printer.folder, stream)) is not None:
         printer.write(
             [Text(cut_middle(harmless(asked.url, printer.marks.glyphs), printer.width, printer.marks.glyphs))]
         )
+    if parts:
+        printer.write([Text(f"trace {parts[0].root.trace_id}", style=_DIM)])
 
 
 def _part_title(number: int, parts: Sequence[Part], printer: Printer) -> Text:
@@ -92,4 +98,5 @@ def _part_title(number: int, parts: Sequence[Part], printer: Printer) -> Text:
     if number:
         pause = max(0, part.start_ns - parts[number - 1].end_ns) / 1e9
         text += f", resumed {format_time(pause, printer.marks)} later"
-    return Text(f"{text}: {'goes on' if part.goes_on else part.root.state}", style="bold")
+    state = "goes on" if part.goes_on else part.root.state
+    return Text(f"{text}: {state}{'' if part.seconds else ' before it was taken up'}", style="bold")

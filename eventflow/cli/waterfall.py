@@ -30,6 +30,9 @@ _STYLES = {
 BAD = {"failed": "bold red", "interrupted": "bold yellow", "cancelled": "yellow"}
 """How what did not end well is coloured, by its state."""
 
+KEPT = "\xa0"
+"""A space at which no line ends."""
+
 TITLE = "title"
 """The kind of a line that is a heading of those below it."""
 
@@ -109,23 +112,28 @@ def draw(lines: Sequence[Line], axis: Interval, shown: Shown, title: str = "step
 
 
 def summary(part: Part, marks: Marks) -> str:
-    """What the time of the critical path was spent on, in one line: the largest shares, and how much is left."""
+    """What the time of the critical path was spent on: the largest shares, and how much is left; empty of no time.
+
+    Spaces within the words are kept ones (`\\xa0`).
+    """
     whole = sum(part.shares.values())
     if not whole:
         return ""
     shares = [(what, seconds / whole) for what, seconds in part.shares.items()]
     shown = [(what, share) for what, share in shares[:_SHARES_SHOWN] if share >= _SHARE_MIN]
     rest = 1 - sum(share for _, share in shown)
-    words = [f"{share:.0%} {what}".replace("%", " %") for what, share in shown]
     if rest >= _SHARE_MIN:
-        words.append(f"{rest:.0%} the rest".replace("%", " %"))
-    return f"of {format_time(whole, marks)}: {', '.join(harmless(word, marks.glyphs) for word in words)}"
+        shown.append(("the rest", rest))
+    words = [f"{share:.0%} {harmless(what, marks.glyphs)}".replace("%", " %") for what, share in shown]
+    return f"of {format_time(whole, marks).replace(' ', KEPT)}: {', '.join(word.replace(' ', KEPT) for word in words)}"
 
 
 def legend(marks: Marks) -> str:
-    """What the signs mean."""
+    """What the signs mean; spaces as in `summary`."""
     solid, line, wait = ("#", "-", ".") if marks.glyphs.is_ascii else ("█", "─", "░")
-    return f"{solid} critical path: what the end waited for   {line} not waited for   {wait} nothing was done   {marks.back} led to it"
+    signs = ((solid, "critical path: what the end waited for"), (line, "not waited for"), (wait, "nothing was done"))
+    words = (*signs, (marks.back, "what led to it"))
+    return "  ".join(f"{sign} {word}".replace(" ", KEPT) for sign, word in words)
 
 
 def _line(row: Row, part: Part, shown: Shown) -> Line:
