@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from eventflow.cli.check import doctor, verify
 from eventflow.cli.compare import compare
 from eventflow.cli.demo import demo
+from eventflow.cli.export import export
 from eventflow.cli.maintain import repair, seal
 from eventflow.cli.origin import origin
 from eventflow.cli.problem import problem
@@ -60,6 +61,7 @@ for command in (
     sweep,
     compare,
     report,
+    export,
     verify,
     seal,
     repair,

@@ -1,8 +1,10 @@
 """Reading the spans of a run from its log, as far as it is told."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from eventflow.log.following import EventTail
 from eventflow.log.runs import RunFolder
+from instrumentation.traces.fold import SpanFold
 from instrumentation.traces.span import FinishedSpan
 
 
@@ -15,4 +17,19 @@ def read_spans(folder: RunFolder, *, stream: str | None = None) -> Iterator[Fini
     Raises:
         LogDamaged: the log is not what was written; what stands before was given.
     """
-    raise NotImplementedError
+    is_live = folder.is_live()  # before the last events are read: what is written after that is a run that goes on
+    fold = SpanFold(folder.run, _wanted(stream))
+    for event in EventTail(folder.log).poll():
+        for span in fold.feed(event):
+            if stream is None or span.stream == stream:
+                yield span
+    if not is_live:
+        for span in fold.finish():
+            if stream is None or span.stream == stream:
+                yield span
+
+
+def _wanted(stream: str | None) -> Callable[[str], bool] | None:
+    if stream is None:
+        return None
+    return lambda name: name == stream or (name == "run" and stream.startswith("process-"))

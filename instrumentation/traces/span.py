@@ -48,7 +48,7 @@ class FinishedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         message: why it failed, in one line; else empty.
         attributes: by the semantic conventions where they have a word, else `eventflow.*`; see `attributes`.
         links: what led to it and is not its parent: the step before it, whoever had the connection before, the run.
-        events: moments within it that are no spans.
+        events: moments within it that are no spans; `dropped_events` is how many more there were.
     """
 
     run: str
@@ -67,6 +67,7 @@ class FinishedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     attributes: dict[str, Attribute] = {}
     links: tuple[SpanLink, ...] = ()
     events: tuple[SpanEvent, ...] = ()
+    dropped_events: int = 0
 
     @property
     def is_error(self) -> bool:
