@@ -9,7 +9,7 @@ from rich.text import Text
 from eventflow.cli.output import print_json
 from eventflow.cli.trace_choice import Pick, Picks, list_requests, pick
 from eventflow.cli.trace_rows import Interval, Part, parts_of
-from eventflow.cli.trace_spans import PROCESS_PREFIX, gather, meant, story_json
+from eventflow.cli.trace_spans import PROCESS_PREFIX, gather, meant, process_streams, story_json
 from eventflow.cli.trace_view import Printer, print_story
 from eventflow.cli.trace_words import format_time, label_of
 from eventflow.cli.waterfall import TITLE, Line, Shown, draw, lines_of
@@ -51,7 +51,7 @@ def print_overview(folder: RunFolder, again: Sequence[str]) -> None:
     """
     printer, picks = Printer(folder, again), pick(folder)
     chosen, why = _chosen(picks)
-    told = gather(folder, ["run", *([chosen.stream] if chosen is not None else [])], processes=True)
+    told = gather(folder, ["run", *process_streams(folder), *([chosen.stream] if chosen is not None else [])])
     _print_run(printer, picks, told.spans)
     if chosen is not None:
         printer.write([Text()])
@@ -72,8 +72,8 @@ def print_traces(folder: RunFolder, asked: str | None) -> None:
     picks = pick(folder) if asked is None else None
     shown = picks.shown if picks is not None else list_requests(folder, streams := meant(folder, asked or ""))
     if picks is not None:
-        streams = ["run", *(each.stream for each in shown)]
-    told = gather(folder, streams, processes=picks is not None)
+        streams = ["run", *process_streams(folder), *(each.stream for each in shown)]
+    told = gather(folder, streams)
     if told.damage is not None:
         raise told.damage
     facts = {each.stream: each for each in shown}
@@ -84,7 +84,7 @@ def print_traces(folder: RunFolder, asked: str | None) -> None:
             "stage": folder.info().stage,
             "requests_by_state": picks.counts if picks is not None else None,
             "requests": [facts[stream].for_programs() | stories[stream] for stream in stories if stream in facts],
-            "traces": [story for stream, story in stories.items() if stream not in facts],
+            "traces": [story for stream, story in stories.items() if story["spans"] and stream not in facts],
         }
     )
 
@@ -129,6 +129,9 @@ def _frames(parts: Sequence[Part], picks: Picks, shown: Shown, *, is_live: bool)
         )
         for part in parts
     ]
+    if frames and not is_live:  # of a killed run the last event is not its own
+        (start_ns, end_ns), run = frames[-1]
+        frames[-1] = _Frame((start_ns, max([end_ns, *(each.end_ns or each.start_ns for each in picks.shown)])), run)
     since = max((part.end_ns for part in parts), default=0)
     begun = [each.start_ns for each in picks.shown if is_live and each.start_ns >= since]
     if begun:

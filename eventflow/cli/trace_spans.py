@@ -8,6 +8,7 @@ import msgspec
 from eventflow.cli.trace_choice import find_streams, stream_of
 from eventflow.cli.trace_rows import Part, parts_of
 from eventflow.errors import LogDamaged
+from eventflow.log.layout import writer_folders
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder
 from eventflow.vocabulary import RequestQueued, decode_payload
@@ -23,17 +24,21 @@ class Told(msgspec.Struct, frozen=True):
     damage: LogDamaged | None = None
 
 
-def gather(folder: RunFolder, streams: Collection[str], *, processes: bool = False) -> Told:
-    """The spans of some streams, and of the worker processes; nothing else is kept."""
+def gather(folder: RunFolder, streams: Collection[str]) -> Told:
+    """The spans of some streams; nothing else is kept."""
     spans: dict[str, list[FinishedSpan]] = {stream: [] for stream in streams}
-    only = next(iter(streams)) if len(streams) == 1 and not processes else None
     try:
-        for span in read_spans(folder, stream=only):
-            if span.stream in spans or (processes and span.stream.startswith(PROCESS_PREFIX)):
-                spans.setdefault(span.stream, []).append(span)
+        for span in read_spans(folder, streams=streams):
+            spans[span.stream].append(span)
     except LogDamaged as damage:
         return Told(spans, damage)
     return Told(spans)
+
+
+def process_streams(folder: RunFolder) -> list[str]:
+    """The streams of its worker processes, if it has any: each has a log of its own."""
+    writers = [path.name for path in writer_folders(folder.log)]
+    return [f"{PROCESS_PREFIX}{writer}" for writer in writers] if len(writers) > 1 else []
 
 
 def meant(folder: RunFolder, text: str) -> list[str]:
