@@ -78,7 +78,6 @@ _COLUMNS = """
     number, stream, url, name, state, coalesce(message, '') AS message, attempts, seconds,
     epoch_ns(coalesce(started_at, queued_at)) AS start_ns, epoch_ns(ended_at) AS end_ns, bytes,
 """
-# Names of columns and whole numbers are put together here; texts from outside are always `quoted`.
 _RANKS = f"""
     SELECT {_COLUMNS}
         row_number() OVER (ORDER BY seconds DESC NULLS LAST, number) AS slow_rank,
@@ -88,7 +87,7 @@ _RANKS = f"""
     FROM (SELECT *, row_number() OVER (PARTITION BY state, error ORDER BY number) AS kind_rank FROM requests)
     QUALIFY slow_rank <= {PICKS} AND seconds IS NOT NULL OR state <> 'completed' AND state_rank <= {PICKS}
     ORDER BY slow_rank
-"""
+"""  # noqa: S608  (constants of this module)
 
 
 def pick(folder: RunFolder) -> Picks:
@@ -106,11 +105,33 @@ def pick(folder: RunFolder) -> Picks:
     return Picks(requests, {state: count for state, count in counts.items() if count}, by_state, slowest)
 
 
+class Story(msgspec.Struct, frozen=True):
+    """A stream that is neither a request's nor the run's own. `of_all`: how many such there are."""
+
+    stream: str
+    start_ns: int
+    end_ns: int
+    events: int
+    of_all: int
+
+
+def pick_stories(folder: RunFolder) -> list[Story]:
+    """The longest of the stories that a program of one's own told."""
+    prefixes = ("request-", "process-", "origin-")
+    others = " AND ".join(f"NOT starts_with(stream, '{prefix}')" for prefix in prefixes)
+    statement = f"""
+        SELECT stream, min(time_ns) AS start_ns, max(time_ns) AS end_ns, count(*) AS events, count(*) OVER () AS of_all
+        FROM events WHERE stream <> 'run' AND {others}
+        GROUP BY stream ORDER BY end_ns - start_ns DESC, stream LIMIT {PICKS}
+    """  # noqa: S608  (constants of this module)
+    return [msgspec.convert(row, Story) for row in _ask(folder, statement)]
+
+
 def list_requests(folder: RunFolder, streams: Sequence[str]) -> list[Pick]:
     """The requests of these streams, in the order of the input."""
     names = ", ".join(map(quoted, streams))
     columns = _COLUMNS.strip().rstrip(",")
-    rows = _ask(folder, f"SELECT {columns} FROM requests WHERE stream IN ({names}) ORDER BY number")
+    rows = _ask(folder, f"SELECT {columns} FROM requests WHERE stream IN ({names}) ORDER BY number")  # noqa: S608  (quoted)
     return [msgspec.convert(row, Pick) for row in rows]
 
 
@@ -142,7 +163,7 @@ def find_streams(folder: RunFolder, text: str) -> list[str]:
         conditions.append(f"starts_with(trace_id, lower({asked}))")
     where = " OR ".join(f"({condition})" for condition in conditions)
     order = f"GROUP BY stream ORDER BY min(time_ns), stream LIMIT {_MATCHES_MAX}"
-    if rows := _ask(folder, f"SELECT stream FROM events WHERE {where} {order}"):
+    if rows := _ask(folder, f"SELECT stream FROM events WHERE {where} {order}"):  # noqa: S608  (quoted)
         return [str(row["stream"]) for row in rows]
     raise _unknown(folder, text)
 
@@ -152,10 +173,9 @@ def name_spans(folder: RunFolder, links: Sequence[SpanLink]) -> dict[str, str]:
     ids = ", ".join(quoted(link.span_id) for link in links)
     if not ids:
         return {}
+    columns = "span_id, any_value(stream) AS stream"
     with contextlib.suppress(EventflowError):
-        rows = _ask(
-            folder, f"SELECT span_id, any_value(stream) AS stream FROM events WHERE span_id IN ({ids}) GROUP BY 1"
-        )
+        rows = _ask(folder, f"SELECT {columns} FROM events WHERE span_id IN ({ids}) GROUP BY 1")  # noqa: S608  (quoted)
         return {row["span_id"]: row["stream"] for row in rows}
     return {}
 
@@ -163,7 +183,8 @@ def name_spans(folder: RunFolder, links: Sequence[SpanLink]) -> dict[str, str]:
 def _unknown(folder: RunFolder, text: str) -> UsageError:
     """No request is called that. It says which come near, or which there are."""
     like = f"(contains(data->>'url', {quoted(text)}) OR contains(data->>'name', {quoted(text)}))"
-    near = _ask(folder, f"SELECT DISTINCT stream FROM events WHERE type = 'request.queued' AND {like}") if text else []
+    asked = "SELECT DISTINCT stream FROM events WHERE type = 'request.queued'"
+    near = _ask(folder, f"{asked} AND {like}") if text else []
     streams = sorted((str(row["stream"]) for row in near), key=lambda stream: (len(stream), stream))
     if streams:
         shown = ", ".join(streams[:_FITTING_SHOWN]) + (", …" if len(streams) > _FITTING_SHOWN else "")

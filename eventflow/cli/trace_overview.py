@@ -7,12 +7,12 @@ from typing import NamedTuple
 from rich.text import Text
 
 from eventflow.cli.output import print_json
-from eventflow.cli.trace_choice import Pick, Picks, list_requests, pick
+from eventflow.cli.trace_choice import Pick, Picks, Story, list_requests, pick, pick_stories
 from eventflow.cli.trace_rows import Interval, Part, parts_of
 from eventflow.cli.trace_spans import PROCESS_PREFIX, gather, meant, process_streams, story_json
 from eventflow.cli.trace_view import Printer, print_story
 from eventflow.cli.trace_words import format_time, label_of
-from eventflow.cli.waterfall import TITLE, Line, Shown, draw, lines_of
+from eventflow.cli.waterfall import TITLE, Line, Shown, draw, lines_of, without_url
 from eventflow.log.runs import RunFolder
 from eventflow.quantities import format_count, format_size
 from instrumentation.traces import FinishedSpan
@@ -53,6 +53,8 @@ def print_overview(folder: RunFolder, again: Sequence[str]) -> None:
     chosen, why = _chosen(picks)
     told = gather(folder, ["run", *process_streams(folder), *([chosen.stream] if chosen is not None else [])])
     _print_run(printer, picks, told.spans)
+    if not picks.requests:
+        _print_stories(printer, pick_stories(folder))
     if chosen is not None:
         printer.write([Text()])
         print_story(printer, chosen.stream, told.spans[chosen.stream], f", {why}" if picks.requests > 1 else "")
@@ -112,9 +114,11 @@ def _print_run(printer: Printer, picks: Picks, told: Mapping[str, Sequence[Finis
         lines = [*frame.run, *_process_lines([each for each in processes if _belongs(_start(each), number, frames)])]
         for title, found in _groups(picks):
             here = [each for each in found if _belongs(each.start_ns, number, frames)]
+            told = {line.label for line in lines}  # what failed is said once
             if here:
                 lines.append(Line(title, 0, 0, "", TITLE))
-                lines += [_pick_line(each, frame.axis, printer) for each in here]
+                drawn = [_pick_line(each, frame.axis, printer) for each in here]
+                lines += [line._replace(message="") if line.label in told else line for line in drawn]
         printer.write([Text()])
         if len(frames) > 1:
             printer.write([Text(f"part {number + 1} of {len(frames)}", style="bold")])
@@ -181,7 +185,7 @@ def _pick_line(picked: Pick, axis: Interval, printer: Printer) -> Line:
         kind="request",
         state="interrupted" if picked.state == "started" else picked.state,
         facts=[*facts, picked.name or picked.url],
-        message=picked.message,
+        message=without_url(picked.message, picked.url),
     )
 
 
@@ -196,10 +200,33 @@ def _print_list(printer: Printer, found: Sequence[Pick]) -> None:
     printer.say(f"one of them: {printer.command(found[0].stream)}", _DIM)
 
 
+def _print_stories(printer: Printer, found: Sequence[Story]) -> None:
+    """What a run tells that has no requests."""
+    if not found:
+        printer.write([Text("it has no requests and tells no other story")])
+        return
+    axis = min(each.start_ns for each in found), max(each.end_ns for each in found)
+    lines = [
+        Line(
+            label=each.stream,
+            start_ns=each.start_ns,
+            end_ns=each.end_ns,
+            time=format_time((each.end_ns - each.start_ns) / 1e9, printer.marks),
+            kind="story",
+            facts=[f"{format_count(each.events)} events"],
+        )
+        for each in found
+    ]
+    printer.write([Text(), Text(_title("the longest stories", len(found), found[0].of_all), style="bold")])
+    printer.write(draw(lines, axis, printer.shown(), title="story"))
+    printer.say(f"one of them: {printer.command(found[0].stream)}", _DIM)
+
+
 def _headline(printer: Printer, picks: Picks, spans: Sequence[FinishedSpan]) -> list[Text]:
     counts = ", ".join(f"{format_count(count)} {_TITLES.get(state, state)}" for state, count in picks.counts.items())
     text = Text(printer.folder.run, style="bold")
-    text.append(f"  {printer.folder.info().stage}  {format_count(picks.requests)} requests: {counts}", style="not bold")
+    told = f"{format_count(picks.requests)} request{'s' * (picks.requests != 1)}: {counts}" if counts else "no requests"
+    text.append(f"  {printer.folder.info().stage}  {told}", style="not bold")
     return [text, *(Text(f"trace {span.trace_id}", style=_DIM) for span in spans[:1])]
 
 

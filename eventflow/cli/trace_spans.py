@@ -63,12 +63,14 @@ def queued(folder: RunFolder, stream: str) -> RequestQueued | None:
 
 def story_json(stream: str, spans: Sequence[FinishedSpan]) -> dict[str, Any]:
     """One trace for programs. Times in Unix nanoseconds, durations in seconds."""
-    parts = parts_of(spans)
+    parts, known = parts_of(spans), {span.span_id: span for span in spans}
     return {
         "stream": stream,
         "trace_id": spans[0].trace_id if spans else None,
         "parts": [_part_json(part) for part in parts],
-        "spans": [_span_json(span, part, number) for number, part in enumerate(parts) for span in part.spans],
+        "spans": [
+            _span_json(known[span.span_id], part, number) for number, part in enumerate(parts) for span in part.spans
+        ],
     }
 
 

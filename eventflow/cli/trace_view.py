@@ -14,7 +14,7 @@ from eventflow.cli.trace_choice import name_spans
 from eventflow.cli.trace_rows import Part, parts_of
 from eventflow.cli.trace_spans import queued
 from eventflow.cli.trace_words import ASCII_MARKS, UNICODE_MARKS, format_time
-from eventflow.cli.waterfall import BAD, Shown, legend, summary, waterfall
+from eventflow.cli.waterfall import BAD, KEPT, Shown, legend, summary, waterfall
 from eventflow.log.runs import RunFolder
 from instrumentation.traces import FinishedSpan
 
@@ -46,10 +46,10 @@ class Printer:
     def say(self, text: str, style: str = "") -> None:
         """Print something that is read to its end: it goes on in the next line where the terminal ends.
 
-        A line does not end at a space that is kept, `\\xa0`.
+        A line does not end at a space that is `KEPT`.
         """
         lines = textwrap.wrap(text, self.width, break_on_hyphens=False, break_long_words=False)
-        self.write(Text(harmless(line.replace("\xa0", " "), self.marks.glyphs), style=style) for line in lines)
+        self.write(Text(harmless(line.replace(KEPT, " "), self.marks.glyphs), style=style) for line in lines)
 
 
 def print_story(printer: Printer, stream: str, spans: Sequence[FinishedSpan], why: str = "") -> None:

@@ -8,11 +8,12 @@ from typing import NamedTuple
 
 from eventflow.cli.top_text import ASCII, UNICODE, Glyphs
 from eventflow.quantities import format_duration, format_size
+from instrumentation.traces.attributes import STATUS_FAILED_MIN
 from instrumentation.traces.span import Attribute, FinishedSpan, SpanEvent
 
 ROOTS = frozenset(("request", "run", "stage", "process", "origin"))
 DELAYED = "request.delayed"
-_NO_ANSWER = "no answer"
+NO_ANSWER = "no answer"
 
 
 class Marks(NamedTuple):
@@ -76,22 +77,24 @@ def spent_on(span: FinishedSpan, start_ns: int, end_ns: int) -> Iterator[tuple[s
         yield _SPENT.get(span.step, span.name), end_ns - start_ns
         return
     sent, answered = (_moment(span, name) for name in ("sent_seconds", "response_seconds"))
+    if sent is None and answered is None:
+        yield NO_ANSWER, end_ns - start_ns
+        return
+    sent_ns = span.start_ns if sent is None else sent
+    answered_ns = span.end_ns if answered is None else answered
     bounds = (
-        ("before it is sent", span.start_ns, span.start_ns if sent is None else sent),
-        (
-            "waiting for the server",
-            span.start_ns if sent is None else sent,
-            span.end_ns if answered is None else answered,
-        ),
-        (
-            "a body that broke off" if span.state == "failed" else "reading the answer",
-            span.end_ns if answered is None else answered,
-            span.end_ns,
-        ),
+        ("before it is sent", span.start_ns, sent_ns),
+        ("waiting for the server", sent_ns, answered_ns),
+        ("a body that broke off" if _broke_off(span) else "reading the answer", answered_ns, span.end_ns),
     )
     for what, begin, end in bounds:
         if (length := min(end, end_ns) - max(begin, start_ns)) > 0:
             yield what, length
+
+
+def _broke_off(span: FinishedSpan) -> bool:
+    status = span.attributes.get("http.response.status_code")
+    return span.state != "completed" and isinstance(status, int) and status < STATUS_FAILED_MIN
 
 
 def _moment(span: FinishedSpan, name: str) -> int | None:
@@ -102,7 +105,7 @@ def _moment(span: FinishedSpan, name: str) -> int | None:
 def _attempt_facts(span: FinishedSpan, marks: Marks) -> Iterator[str]:
     told = span.attributes
     status = told.get("http.response.status_code")
-    yield str(status) if status is not None else _NO_ANSWER
+    yield str(status) if status is not None else NO_ANSWER
     if to := told.get("eventflow.attempt.redirected_to"):
         yield f"{marks.to} {to}"
     if again := told.get("http.request.resend_count"):

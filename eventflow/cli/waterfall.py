@@ -114,7 +114,7 @@ def draw(lines: Sequence[Line], axis: Interval, shown: Shown, title: str = "step
 def summary(part: Part, marks: Marks) -> str:
     """What the time of the critical path was spent on: the largest shares, and how much is left; empty of no time.
 
-    Spaces within the words are kept ones (`\\xa0`).
+    Spaces that belong to a number are `KEPT`.
     """
     whole = sum(part.shares.values())
     if not whole:
@@ -155,11 +155,20 @@ def _line(row: Row, part: Part, shown: Shown) -> Line:
         state=what.state,
         path=row.path,
         facts=["goes on"] if goes_on else details_of(what, marks, _outside(row, shown)),
-        message=what.message,
+        message=without_url(what.message, str(what.attributes.get("url.full", ""))),
         number=str(row.number),
         causes=",".join(map(str, row.causes)),
         indent=len(tree),
     )
+
+
+def without_url(message: str, url: str) -> str:
+    """A request's failure without the URL that it begins with: that stands beside it.
+
+    >>> without_url("http://h/a: 404 Not Found", "http://h/a")
+    '404 Not Found'
+    """
+    return message.removeprefix(f"{url}: ")
 
 
 def _outside(row: Row, shown: Shown) -> list[str]:

@@ -7,7 +7,6 @@ from eventflow.log.runs import RunFolder
 from instrumentation.traces.fold import SpanFold
 from instrumentation.traces.span import FinishedSpan
 
-
 _WORKER = "process-"
 
 
