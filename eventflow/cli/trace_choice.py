@@ -26,6 +26,7 @@ PICKS = 5
 
 _FITTING_SHOWN = 3
 _MATCHES_MAX = 1_000
+_IN_ORDER = ("completed", "failed", "cancelled", "started", "queued")
 _STATES = ("failed", "started", "cancelled")
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{8,32}")
 
@@ -102,7 +103,7 @@ def pick(folder: RunFolder) -> Picks:
         if state in counts
     }
     slowest = [pick for pick in found if pick.slow_rank <= PICKS and pick.seconds is not None]
-    return Picks(requests, {state: count for state, count in counts.items() if count}, by_state, slowest)
+    return Picks(requests, {state: counts[state] for state in _IN_ORDER if counts.get(state)}, by_state, slowest)
 
 
 class Story(msgspec.Struct, frozen=True):

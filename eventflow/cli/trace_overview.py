@@ -59,7 +59,7 @@ def print_overview(folder: RunFolder, again: Sequence[str]) -> None:
         printer.write([Text()])
         print_story(printer, chosen.stream, told.spans[chosen.stream], f", {why}" if picks.requests > 1 else "")
         if picks.requests > 1:
-            printer.say(f"another request: {printer.command('NUMBER')}", _DIM)
+            printer.offer("another request", "NUMBER")
     if told.damage is not None:
         raise told.damage
 
@@ -114,11 +114,11 @@ def _print_run(printer: Printer, picks: Picks, told: Mapping[str, Sequence[Finis
         lines = [*frame.run, *_process_lines([each for each in processes if _belongs(_start(each), number, frames)])]
         for title, found in _groups(picks):
             here = [each for each in found if _belongs(each.start_ns, number, frames)]
-            told = {line.label for line in lines}  # what failed is said once
+            named = {line.label for line in lines}  # what failed is said once
             if here:
                 lines.append(Line(title, 0, 0, "", TITLE))
                 drawn = [_pick_line(each, frame.axis, printer) for each in here]
-                lines += [line._replace(message="") if line.label in told else line for line in drawn]
+                lines += [line._replace(message="") if line.label in named else line for line in drawn]
         printer.write([Text()])
         if len(frames) > 1:
             printer.write([Text(f"part {number + 1} of {len(frames)}", style="bold")])
@@ -186,6 +186,7 @@ def _pick_line(picked: Pick, axis: Interval, printer: Printer) -> Line:
         state="interrupted" if picked.state == "started" else picked.state,
         facts=[*facts, picked.name or picked.url],
         message=without_url(picked.message, picked.url),
+        indent=2,
     )
 
 
@@ -197,7 +198,7 @@ def _print_list(printer: Printer, found: Sequence[Pick]) -> None:
     printer.write(draw([_pick_line(each, axis, printer) for each in shown], axis, printer.shown(), title="request"))
     if len(found) > len(shown):
         printer.say(f"and {format_count(len(found) - len(shown))} more")
-    printer.say(f"one of them: {printer.command(found[0].stream)}", _DIM)
+    printer.offer("one of them", found[0].stream)
 
 
 def _print_stories(printer: Printer, found: Sequence[Story]) -> None:
@@ -219,7 +220,7 @@ def _print_stories(printer: Printer, found: Sequence[Story]) -> None:
     ]
     printer.write([Text(), Text(_title("the longest stories", len(found), found[0].of_all), style="bold")])
     printer.write(draw(lines, axis, printer.shown(), title="story"))
-    printer.say(f"one of them: {printer.command(found[0].stream)}", _DIM)
+    printer.offer("one of them", found[0].stream)
 
 
 def _headline(printer: Printer, picks: Picks, spans: Sequence[FinishedSpan]) -> list[Text]:

@@ -68,6 +68,7 @@ class Part(msgspec.Struct, frozen=True):
     """Rows with one time axis, the first of them is their root.
 
     Attributes:
+        start_ns, end_ns: the axis. A step may outlast the root where clocks differ.
         shares: what its time was spent on, in seconds, the longest first.
         critical_ns: for how long each span was on the critical path, waits counted as their parents'.
         own_ns: for how long each span was at work without its children.
@@ -82,8 +83,8 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def seconds(self) -> float:
-        """How long it took."""
-        return (self.end_ns - self.start_ns) / 1e9
+        """How long its root took."""
+        return self.root.seconds
 
     @property
     def spans(self) -> list[FinishedSpan]:

@@ -35,13 +35,14 @@ class Printer:
         links = [link for part in parts for row in part.rows for link in row.outside]
         return Shown(self.width, self.marks, name_spans(self.folder, links))
 
-    def command(self, request: str) -> str:
-        """The command that shows a request."""
-        return shlex.join([*self._again, "--request", request])
-
     def write(self, lines: Iterable[Text]) -> None:
         """Print lines, cut where the terminal ends."""
         sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered(list(lines), self._console)))
+
+    def offer(self, what: str, request: str) -> None:
+        """Print the command that shows a request, in one piece, so that it can be copied."""
+        line = Text(f"{what}: {shlex.join([*self._again, '--request', request])}", style=_DIM)
+        sys.stdout.write("".join(f"{each.rstrip()}\n" for each in rendered([line], self._console, whole=True)))
 
     def say(self, text: str, style: str = "") -> None:
         """Print something that is read to its end: it goes on in the next line where the terminal ends.

@@ -76,7 +76,7 @@ def _block(low: int, high: int) -> str:
         return "█" if low <= 1 else "▐" if low <= 5 else "▕"
     if high - low >= _PARTS // 2:
         return "▌" if low + high < _PARTS else "▐"
-    return "▏" if low <= 2 else "▕" if high >= 6 else "│"
+    return "▏" if low + high <= _PARTS // 2 else "▕" if low + high >= _PARTS * 3 // 2 else "│"
 
 
 def _line(low: int, high: int) -> str:
