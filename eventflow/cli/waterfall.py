@@ -6,6 +6,7 @@ Invariants:
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
@@ -14,7 +15,7 @@ from rich.text import Text
 from eventflow.cli.top_text import cut_end, harmless
 from eventflow.cli.trace_rows import WAIT, Interval, Part, Row, Wait
 from eventflow.cli.trace_words import UNICODE_MARKS, Marks, details_of, format_time, label_of, reason_of
-from eventflow.cli.waterfall_bar import Axis, bar, dotted
+from eventflow.cli.waterfall_bar import LINES, Axis, bar, dotted
 
 _DIM = "bright_black"
 _STYLES = {
@@ -231,7 +232,10 @@ def _drawn(line: Line, axis: Axis, widths: _Widths, marks: Marks) -> Text:
         shape = dotted(axis, line.start_ns, line.end_ns, is_ascii=glyphs.is_ascii)
     else:
         shape = bar(axis, line.start_ns, line.end_ns, line.path, is_ascii=glyphs.is_ascii)
-    text.append(shape + " ", style=style or _STYLES.get(line.kind, "default"))
+    colour = style or _STYLES.get(line.kind, "default")
+    for sign, same in groupby(shape, key=lambda sign: sign in LINES):
+        text.append("".join(same), style=_DIM if sign else colour)
+    text.append(" ")
     text.append(line.time.rjust(widths.time), style="bold" if line.path else _DIM)
     if widths.facts:
         facts = harmless("  ".join(fact for fact in line.facts if fact), glyphs)

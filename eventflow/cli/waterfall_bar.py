@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 _PARTS = 8
+LINES = "─╴╶-"
+"""The signs for what is not on the critical path."""
+
 _LEFT = " ▏▎▍▌▋▊▉█"
 
 Eighths = tuple[int, int]
