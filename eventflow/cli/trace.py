@@ -1,6 +1,7 @@
 """`eventflow trace`: a run as a waterfall in the terminal, or the whole story of one request."""
 
 import os
+import shlex
 from typing import Annotated
 
 import typer
@@ -29,22 +30,24 @@ def trace(
     while the run goes on, too; what has not ended is then left out. Solid bars are the critical path: at each moment
     the one step that the end waited for. `←` gives the number of the step that led to this one.
 
-    --json prints one object: `run`, `stage`, `counts` (requests in each state), `traces` (of the run and its
-    processes) and `requests`; each with `stream`, `trace_id`, `critical_path` (what was waited for, in seconds) and
-    `spans`: all that is known of them, with `seconds`, `own_seconds` (without its children), `critical_seconds` and
-    `on_critical_path`.
+    --json prints one object: `run`, `stage`, `requests_by_state` (how many; null with --request), `requests` (those
+    that were asked for, or the failed and the slowest) and `traces` (of the run and its processes). Each has `stream`,
+    `trace_id`, `parts` (`critical_path` says what was waited for, in seconds) and `spans`: all that is known of them,
+    and `seconds`, `own_seconds` (without its children), `critical_seconds`, `on_critical_path` and the number of the
+    `part`.
 
     Example: eventflow trace latest
 
     Example: eventflow trace latest --request 17
     """
+    from eventflow.cli.stage_process import program_name
     from eventflow.cli.trace_overview import print_overview, print_requests, print_traces
 
     folder = find_run(store_path(store), name)
     folder.info()
-    again = ["eventflow", "trace", name]
+    again = f"{program_name()} trace {shlex.quote(name)}"
     if store is not None and os.environ.get("EVENTFLOW_STORE") != str(store):
-        again += ["--store", str(store)]
+        again += f" --store {shlex.quote(str(store))}"
     if json:
         print_traces(folder, request)
     elif request is None:

@@ -25,7 +25,7 @@ _ENDED = frozenset(("completed", "failed", "cancelled"))
 _DIM = "bright_black"
 
 
-def print_requests(folder: RunFolder, asked: str, again: Sequence[str]) -> None:
+def print_requests(folder: RunFolder, asked: str, again: str) -> None:
     """The whole story of a request; of several that are meant, a list.
 
     Raises:
@@ -43,7 +43,7 @@ def print_requests(folder: RunFolder, asked: str, again: Sequence[str]) -> None:
         raise told.damage
 
 
-def print_overview(folder: RunFolder, again: Sequence[str]) -> None:
+def print_overview(folder: RunFolder, again: str) -> None:
     """The run's own spans, the requests that are worth a look, and one of them step by step.
 
     Raises:

@@ -24,7 +24,7 @@ _DIM = "bright_black"
 class Printer:
     """Standard output, as wide as it is. `again` is the command that shows the run."""
 
-    def __init__(self, folder: RunFolder, again: Sequence[str]) -> None:
+    def __init__(self, folder: RunFolder, again: str) -> None:
         self.folder, self._again = folder, again
         self._console = drawing_console()
         self.marks = UNICODE_MARKS if is_unicode(self._console) else ASCII_MARKS
@@ -41,7 +41,7 @@ class Printer:
 
     def offer(self, what: str, request: str) -> None:
         """Print the command that shows a request, in one piece, so that it can be copied."""
-        line = Text(f"{what}: {shlex.join([*self._again, '--request', request])}", style=_DIM)
+        line = Text(f"{what}: {self._again} --request {shlex.quote(request)}", style=_DIM)
         sys.stdout.write("".join(f"{each.rstrip()}\n" for each in rendered([line], self._console, whole=True)))
 
     def say(self, text: str, style: str = "") -> None:
