@@ -11,7 +11,7 @@ from eventflow.cli.trace_choice import Pick, Picks, Story, list_requests, pick, 
 from eventflow.cli.trace_rows import Interval, Part, parts_of
 from eventflow.cli.trace_spans import PROCESS_PREFIX, gather, meant, process_streams, story_json
 from eventflow.cli.trace_view import Printer, print_story
-from eventflow.cli.trace_words import format_time, label_of
+from eventflow.cli.trace_words import Marks, details_of, format_time, label_of
 from eventflow.cli.waterfall import TITLE, Line, Shown, draw, lines_of, without_url
 from eventflow.log.runs import RunFolder
 from eventflow.quantities import format_count, format_size
@@ -111,7 +111,8 @@ def _print_run(printer: Printer, picks: Picks, told: Mapping[str, Sequence[Finis
     frames = _frames(parts_of(told["run"]), picks, printer.shown(), is_live=printer.folder.is_live())
     processes = sorted((span for name in told if name.startswith(PROCESS_PREFIX) for span in told[name]), key=_start)
     for number, frame in enumerate(frames):
-        lines = [*frame.run, *_process_lines([each for each in processes if _belongs(_start(each), number, frames)])]
+        mine = [each for each in processes if _belongs(_start(each), number, frames)]
+        lines = [*frame.run, *_process_lines(mine, printer.marks)]
         for title, found in _groups(picks):
             here = [each for each in found if _belongs(each.start_ns, number, frames)]
             named = {line.label for line in lines}  # what failed is said once
@@ -149,9 +150,17 @@ def _belongs(start_ns: int, number: int, frames: Sequence[_Frame]) -> bool:
     return number == max(begun, default=0)
 
 
-def _process_lines(spans: Sequence[FinishedSpan]) -> list[Line]:
+def _process_lines(spans: Sequence[FinishedSpan], marks: Marks) -> list[Line]:
     lines = [
-        Line(label_of(span), span.start_ns, span.end_ns, format_time(span.seconds), span.step, span.state)
+        Line(
+            label=label_of(span),
+            start_ns=span.start_ns,
+            end_ns=span.end_ns,
+            time=format_time(span.seconds, marks),
+            kind=span.step,
+            state=span.state,
+            facts=details_of(span, marks),
+        )
         for span in spans[:PROCESSES_SHOWN]
     ]
     if len(spans) > PROCESSES_SHOWN:

@@ -1,6 +1,8 @@
 """`eventflow trace` as it is called: what it chooses from a run, what names a request, and what programs get."""
 
+import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from eventflow.vocabulary import (
 )
 from instrumentation.traces import FinishedSpan, read_spans
 from tests.directed_log import write_directed_run
+from tests.on_terminal import OnTerminal
 from tests.synthetic_log import resume_run, write_run
 
 
@@ -264,6 +267,20 @@ def test_a_run_without_requests_shows_its_stories(ran: Ran) -> None:
     assert "the longest stories: 5 of 7" in lines
     assert any("width 800" in line for line in ran.shown("latest", "-r", "image-6"))
     assert [each["stream"] for each in ran.told("latest", "-r", "image-6")["traces"]] == ["image-6"]
+
+
+@pytest.mark.parametrize("columns", [60, 160])
+def test_a_terminal_gets_colours_and_its_own_width(ran: Ran, columns: int) -> None:
+    """What failed is red, with NO_COLOR nothing is; no line is wider than the terminal, but for the command."""
+    write_run(ran.store, "threads", requests=60, failure_share=0.2)
+    command = ["trace", "latest", "--store", str(ran.store)]
+    for settings, is_coloured in ([], True), (["NO_COLOR=1"], False):
+        program = ["/usr/bin/env", *settings, sys.executable, "-m", "eventflow"]
+        with contextlib.closing(OnTerminal(command, ran.store, (columns, 40), program)) as shown:
+            assert shown.wait_for_end() == 0
+            assert ("\x1b[1;31m" in shown.raw) == is_coloured
+            lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in shown.raw.splitlines()]
+        assert columns / 2 < max(map(cell_len, lines[:-1])) <= columns
 
 
 def test_a_narrow_pipe_gets_narrow_lines(ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
