@@ -206,12 +206,13 @@ def _rows(
 
 
 def _waits(parent: FinishedSpan, children: Sequence[FinishedSpan], ns_min: int) -> Iterator[Wait]:
-    """The times between attempts. One after the last of them only if it was decided on."""
+    """The times between a failed attempt and the next. After the last of them only what was decided on."""
     attempts = [span for span in children if span.step == "attempt"]
     delays = [event for event in parent.events if event.name == DELAYED]
     for before, after in pairwise(attempts):
-        if after.start_ns - before.end_ns >= ns_min:
-            yield Wait(before.end_ns, after.start_ns, _delay(delays, before.start_ns, after.start_ns))
+        delay = _delay(delays, before.start_ns, after.start_ns)
+        if (delay is not None or before.is_error) and after.start_ns - before.end_ns >= ns_min:
+            yield Wait(before.end_ns, after.start_ns, delay)
     if attempts and (delay := _delay(delays, attempts[-1].start_ns, parent.end_ns)):
         start_ns = max(attempts[-1].end_ns, delay.time_ns)
         if parent.end_ns - start_ns >= ns_min:

@@ -58,7 +58,8 @@ def details_of(span: FinishedSpan, marks: Marks, outside: Sequence[str] = ()) ->
     facts = [*state, *_FACTS.get(span.step, _own_facts)(span, marks)]
     led = [f"{marks.back} {name}" for name in outside]
     if "eventflow.connection.requests" in span.attributes:
-        led = [" ".join([*(led or ["kept,"]), f"on connection {span.attributes.get('eventflow.connection.id')}"])]
+        on = f"connection {span.attributes.get('eventflow.connection.id')}"
+        led = [f"{' '.join(led)} on {on}" if led else f"kept {on}"]
     server = span.attributes.get("server.address")
     return [*facts, *led, *([] if server is None else [f"{server}:{span.attributes.get('server.port', '')}"])]
 
@@ -143,8 +144,8 @@ def _run_facts(span: FinishedSpan, marks: Marks) -> Iterator[str]:
     if told.get("eventflow.run.resumed"):
         yield "resumed"
     if "eventflow.run.requests" in told:
-        counts = [("requests", "requests"), ("completed", "completed"), ("failed", "failed")]
-        yield marks.between.join(f"{told.get(f'eventflow.run.{key}', 0)} {word}" for key, word in counts)
+        words = ("requests", "completed", "failed")
+        yield marks.between.join(f"{word} {told.get(f'eventflow.run.{word}', 0)}" for word in words)
 
 
 def _process_facts(span: FinishedSpan, _marks: Marks) -> Iterator[str]:
