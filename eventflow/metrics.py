@@ -38,7 +38,7 @@ from typing import TypeVar
 
 from eventflow.errors import StoreError, UsageError, name_of
 from eventflow.measuring_events import Attributes, InstrumentKind, MetricMeasured
-from eventflow.recorder import Recorder, Span
+from eventflow.recorder import CURRENT, Recorder, Span
 from eventflow.redaction import redact_url
 from eventflow.vocabulary import RecorderDropped
 
@@ -103,8 +103,8 @@ class Series:
         self.instrument = instrument
         self.attributes: Attributes = {_text(key): _attribute(value) for key, value in attributes.items()}
 
-    def measure(self, value: float) -> None:
-        """Take one measurement.
+    def measure(self, value: float, span: Span | None = None) -> None:
+        """Take one measurement, made in `span`, or in the current one if there is one.
 
         Raises:
             ValueError: it is infinite or not a number.
@@ -113,7 +113,7 @@ class Series:
         if not -_INFINITY < value < _INFINITY:
             raise ValueError(f"{self.instrument.name} cannot be {value}: measure a finite number")
         for book in _books[-1:]:
-            book.take(self, value)
+            book.take(self, value, span)
 
 
 class Counter(Instrument):
@@ -232,12 +232,13 @@ def recorded_by(recorder: Recorder) -> Iterator[None]:
 class _Totals:
     """The measurements of one series since its last event."""
 
-    __slots__ = ("buckets", "count", "first", "greatest", "last", "latest", "least", "total")
+    __slots__ = ("buckets", "count", "first", "greatest", "greatest_in", "last", "latest", "least", "total")
 
-    def __init__(self, value: float, now: float, buckets: list[int] | None) -> None:
+    def __init__(self, value: float, now: float, buckets: list[int] | None, span: Span | None) -> None:
         self.count, self.total = 1, value
         self.least = self.greatest = self.latest = value
         self.first = self.last = now
+        self.greatest_in = span
         self.buckets = buckets
 
 
@@ -254,14 +255,15 @@ class _Book:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, series: Series, value: float) -> None:
+    def take(self, series: Series, value: float, span: Span | None) -> None:
         """One measurement of a series."""
         now = time.perf_counter()
         with self._lock:
             totals = self._totals.get(series)
             if totals is None:
                 boundaries = series.instrument.boundaries
-                totals = _Totals(value, now, [0] * (len(boundaries) + 1) if boundaries else None)
+                buckets = [0] * (len(boundaries) + 1) if boundaries else None
+                totals = _Totals(value, now, buckets, span or CURRENT.get(None))
                 self._totals[series] = totals
                 if self._thread is None:
                     self._begin()
@@ -272,7 +274,7 @@ class _Book:
                 if value < totals.least:
                     totals.least = value
                 elif value > totals.greatest:
-                    totals.greatest = value
+                    totals.greatest, totals.greatest_in = value, span or CURRENT.get(None)
             if totals.buckets is not None:
                 totals.buckets[bisect_left(series.instrument.boundaries, value)] += 1
 
@@ -303,7 +305,7 @@ class _Book:
         instrument = series.instrument
         if self._span is None:
             self._span = self._recorder.open_stream(f"metrics-{self._recorder.writer}")
-        latest = totals.latest
+        latest, span = totals.latest, totals.greatest_in
         if instrument.kind == "up_down_counter":
             latest = self._levels[series] = self._levels.get(series, 0.0) + totals.total
         self._span.record(
@@ -320,6 +322,8 @@ class _Book:
                 seconds=totals.last - totals.first,
                 boundaries=instrument.boundaries,
                 buckets=tuple(totals.buckets or ()),
+                max_trace_id=span.stream.trace_id if span is not None else "",
+                max_span_id=span.span_id if span is not None else "",
             )
         )
 

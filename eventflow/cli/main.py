@@ -24,6 +24,7 @@ from eventflow.cli.run import resume, run
 from eventflow.cli.show import events, runs
 from eventflow.cli.sweep import sweep
 from eventflow.cli.top import top
+from eventflow.cli.trace import trace
 from eventflow.errors import EventflowError, StoreError
 
 USAGE, FAULT, INTERRUPTED = 2, 3, 130
@@ -55,6 +56,7 @@ for command in (
     runs,
     top,
     events,
+    trace,
     sql,
     sweep,
     compare,

@@ -318,7 +318,7 @@ class Resources:
         self._info = info
         self._added = OTELResourceDetector().detect()
         self._pids: dict[str, int] = {}
-        self._made: dict[str, Resource] = {}
+        self._made: dict[tuple[str, int | None], Resource] = {}
 
     def feed(self, event: StoredEvent) -> None:
         """Learn from the events which number a writer's process had."""
@@ -329,10 +329,10 @@ class Resources:
 
     def __call__(self, writer: str) -> Resource:
         """The resource of a writer."""
-        made = self._made.get(writer)
+        known = writer, self._pids.get(writer)
+        made = self._made.get(known)
         if made is None:
-            own = resource_attributes(self._info, writer, self._pids.get(writer))
-            made = self._made[writer] = _Resource({**own, **self._added.attributes})
+            made = self._made[known] = _Resource({**resource_attributes(self._info, *known), **self._added.attributes})
         return made
 
 

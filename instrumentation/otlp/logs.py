@@ -1,7 +1,7 @@
 """Events as log records, for the SDK's exporters: each event is one, with its type as the event name.
 
 An event is a moment, which is what OpenTelemetry's events (log records with a name) are for. Its attributes are all
-that it says, by the path in the event's line: `eventflow.data.status`, `eventflow.stream`, `eventflow.seq`.
+that it says, by the path in its line: `eventflow.event.data.status`, `eventflow.event.stream`, `eventflow.event.seq`.
 
 Invariants:
     the same event gives the same record; every event gives one;
@@ -23,7 +23,7 @@ from eventflow.event import StoredEvent
 from instrumentation.otlp.scope import SCOPE
 
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
-_DATA = "eventflow.data"
+_DATA = "eventflow.event.data"
 _INT_MIN, _INT_MAX = -(1 << 63), (1 << 63) - 1
 
 SEVERITIES = {
@@ -87,17 +87,17 @@ def _record(event: StoredEvent, limits: LogRecordLimits) -> LogRecord:
 def attributes_of(event: StoredEvent) -> dict[str, AnyValue]:
     """All that an event says, but for its type, time and ids of the span, which a record has a place for."""
     found: dict[str, AnyValue] = {
-        "eventflow.id": event.id,
-        "eventflow.run": event.run,
-        "eventflow.stream": event.stream,
-        "eventflow.version": event.version,
-        "eventflow.writer": event.writer,
-        "eventflow.seq": event.seq,
+        "eventflow.event.id": event.id,
+        "eventflow.run.id": event.run,
+        "eventflow.event.stream": event.stream,
+        "eventflow.event.version": event.version,
+        "eventflow.event.writer": event.writer,
+        "eventflow.event.seq": event.seq,
     }
     if event.parent_span_id is not None:
-        found["eventflow.parent_span_id"] = event.parent_span_id
+        found["eventflow.event.parent_span_id"] = event.parent_span_id
     if event.links:
-        found["eventflow.links"] = [link.id for link in event.links]
+        found["eventflow.event.links"] = [link.id for link in event.links]
     found.update(_flat(_DATA, _decoded(event)))
     return found
 

@@ -205,6 +205,6 @@ def test_events_arrive_as_log_records(collector: Collector) -> None:
     assert (completed["traceId"], completed["spanId"], completed["flags"]) == (TRACE, SPAN, 1)
     assert completed["severityNumber"] == 9
     attributes = {one["key"]: one["value"] for one in completed["attributes"]}
-    assert attributes["eventflow.data.bytes"] == {"intValue": "512"}
-    assert attributes["eventflow.data.seconds"] == {"doubleValue": 1.3}
-    assert attributes["eventflow.stream"] == {"stringValue": "request-0"}
+    assert attributes["eventflow.event.data.bytes"] == {"intValue": "512"}
+    assert attributes["eventflow.event.data.seconds"] == {"doubleValue": 1.3}
+    assert attributes["eventflow.event.stream"] == {"stringValue": "request-0"}

@@ -40,15 +40,15 @@ def test_an_event_is_a_log_record_with_a_name() -> None:
     assert made.resource.attributes["service.instance.id"] == "w"
     assert made.instrumentation_scope == SCOPE
     assert dict(record.attributes or {}) == {
-        "eventflow.id": told.events[0].id,
-        "eventflow.run": "r",
-        "eventflow.stream": "request-3",
-        "eventflow.version": 0,
-        "eventflow.writer": "w",
-        "eventflow.seq": 0,
-        "eventflow.data.name": "a.txt",
-        "eventflow.data.bytes": 7,
-        "eventflow.data.seconds": 0.5,
+        "eventflow.event.id": told.events[0].id,
+        "eventflow.run.id": "r",
+        "eventflow.event.stream": "request-3",
+        "eventflow.event.version": 0,
+        "eventflow.event.writer": "w",
+        "eventflow.event.seq": 0,
+        "eventflow.event.data.name": "a.txt",
+        "eventflow.event.data.bytes": 7,
+        "eventflow.event.data.seconds": 0.5,
     }
 
 
@@ -74,11 +74,11 @@ def test_a_payload_is_flat_and_typed() -> None:
         MetricMeasured(name="n", kind="gauge", attributes={"k": "v", "is": True}, sum=1, min=1, max=1, last=1),
     )
     verified, sampled, measured = [one.log_record.attributes or {} for one in records(told)]
-    assert verified["eventflow.data.checks"] == ["size", "sha256"]
-    assert sampled["eventflow.data.processes.pid"] == [1, 2]
-    assert sampled["eventflow.data.processes.cpu_seconds"] == [0.5, 0.25]
-    assert measured["eventflow.data.attributes.k"] == "v"
-    assert measured["eventflow.data.attributes.is"] is True
+    assert verified["eventflow.event.data.checks"] == ["size", "sha256"]
+    assert sampled["eventflow.event.data.processes.pid"] == [1, 2]
+    assert sampled["eventflow.event.data.processes.cpu_seconds"] == [0.5, 0.25]
+    assert measured["eventflow.event.data.attributes.k"] == "v"
+    assert measured["eventflow.event.data.attributes.is"] is True
 
 
 def test_links_are_the_events_that_caused_it() -> None:
@@ -86,8 +86,8 @@ def test_links_are_the_events_that_caused_it() -> None:
     told = Told()
     told.say("w", "s", RequestCompleted(name="n", bytes=1, seconds=1))
     event = msgspec.structs.replace(told.events[0], links=(Link("e", TRACE, SPAN),), parent_span_id="ab")
-    assert attributes_of(event)["eventflow.links"] == ["e"]
-    assert attributes_of(event)["eventflow.parent_span_id"] == "ab"
+    assert attributes_of(event)["eventflow.event.links"] == ["e"]
+    assert attributes_of(event)["eventflow.event.parent_span_id"] == "ab"
 
 
 @pytest.mark.parametrize("data", [b'{"a":' + b"9" * 30 + b"}", b"{", b"[[[1]]]", b'{"a":null}', b'{"a":[{"b":1},{}]}'])
