@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from eventflow.cli.check import doctor, verify
 from eventflow.cli.compare import compare
 from eventflow.cli.demo import demo
+from eventflow.cli.export import export
 from eventflow.cli.maintain import repair, seal
 from eventflow.cli.origin import origin
 from eventflow.cli.problem import problem
@@ -48,7 +49,23 @@ app = typer.Typer(
 demos = typer.Typer(invoke_without_command=True, callback=demo)
 demos.command()(problem)
 app.add_typer(demos, name="demo")
-for command in (run, resume, runs, top, events, sql, sweep, compare, report, verify, seal, repair, doctor, origin):
+for command in (
+    run,
+    resume,
+    runs,
+    top,
+    events,
+    sql,
+    sweep,
+    compare,
+    report,
+    export,
+    verify,
+    seal,
+    repair,
+    doctor,
+    origin,
+):
     app.command()(command)
 
 
