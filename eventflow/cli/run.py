@@ -11,6 +11,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
+from eventflow.cli.otlp import LogsOption, SampleOption
+from eventflow.cli.otlp_beside import Beside, beside
 from eventflow.cli.output import print_json, status_console
 from eventflow.cli.progress_view import watch_nothing, watch_run
 from eventflow.errors import UsageError, name_of
@@ -99,6 +101,15 @@ LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="What you call this run by, for queries. May be repeated."),
 ]
+OtlpOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--otlp/--no-otlp",
+        help="Send traces and metrics to an OpenTelemetry collector, http://localhost:4318 unless "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says so; if that is set, this is on.",
+        rich_help_panel="For OpenTelemetry",
+    ),
+]
 UserAgentOption = Annotated[str | None, typer.Option(metavar="TEXT", help="Who you are, to the server.")]
 
 
@@ -121,6 +132,9 @@ def run(
     decode: DecodeOption = False,
     robots: RobotsOption = False,
     label: LabelOption = None,
+    otlp: OtlpOption = None,
+    sample: SampleOption = None,
+    otlp_logs: LogsOption = False,
     store: StoreOption = None,
     live: LiveOption = False,
     json: JsonOption = False,
@@ -158,6 +172,7 @@ def run(
     )
     _check_stage(settings, source)
     watch = _watch(live=live, json=json, quiet=quiet, source=source)
+    export = beside(wanted=otlp, sample=sample, logs=otlp_logs)
     summary = start(
         store_path(store),
         settings,
@@ -165,9 +180,9 @@ def run(
         source=source,
         command=redact_command(("eventflow", *sys.argv[1:])),
         labels=_labels(label or ()),
-        watch=watch,
+        watch=export.around(watch) if export else watch,
     )
-    finish(summary, json=json, quiet=quiet)
+    finish(summary, json=json, quiet=quiet, export=export)
 
 
 def resume(
@@ -180,6 +195,9 @@ def resume(
         str | None,
         typer.Option("--exec", metavar="COMMAND", help="For subprocess: the program again, where it held secrets."),
     ] = None,
+    otlp: OtlpOption = None,
+    sample: SampleOption = None,
+    otlp_logs: LogsOption = False,
     store: StoreOption = None,
     live: LiveOption = False,
     json: JsonOption = False,
@@ -192,6 +210,7 @@ def resume(
     from stages.running import resume as go_on
 
     watch = _watch(live=live, json=json, quiet=quiet, source=source)
+    export = beside(wanted=otlp, sample=sample, logs=otlp_logs)
     folder = find_run(store_path(store), name)
     torn = recover_run(folder.log)
     if torn.bytes and not quiet:
@@ -200,11 +219,13 @@ def resume(
             markup=False,
         )
     argv = _program("subprocess", program) if program else ()
-    finish(go_on(folder, source=source, program=argv, watch=watch), json=json, quiet=quiet)
+    watch = export.around(watch) if export else watch
+    summary = go_on(folder, source=source, program=argv, watch=watch)
+    finish(summary, json=json, quiet=quiet, export=export)
 
 
-def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
-    """Say what the run did and leave with its exit status.
+def finish(summary: "Summary", *, json: bool, quiet: bool, export: Beside | None = None) -> NoReturn:
+    """Say what the run did, wait for its export, and leave with its exit status.
 
     A thread that is still blocked in a read, after an interrupt, is not waited for.
     """
@@ -216,6 +237,8 @@ def finish(summary: "Summary", *, json: bool, quiet: bool) -> NoReturn:
         status_console().print(f"eventflow: {summary.problem}", style="red", markup=False, soft_wrap=True)
     status = _EXIT.get(summary.state, 1 if summary.failed or summary.completed < summary.requests else 0)
     sys.stdout.flush()
+    if export is not None:
+        export.finish(quiet=quiet or json)
     sys.stderr.flush()
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:

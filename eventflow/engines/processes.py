@@ -5,6 +5,7 @@ Invariants:
     when this returns or raises, no worker process is left.
 """
 
+import contextlib
 import multiprocessing
 import signal
 import threading
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
-from eventflow.engines.worker import begin_worker, busy
+from eventflow.engines.worker import begin_worker, busy, starting_workers
 from eventflow.errors import StoreError
 from eventflow.vocabulary import ProcessExited
 from eventflow.work import Delivery, Work
@@ -113,7 +114,8 @@ class _Deliveries:
         for queued in self._work.requests():
             self._free.acquire()
             self._check()
-            future = self._pool.submit(_carry_out, self._carry_out, self._work.pack(queued))
+            with starting_workers() if self._may_start() else contextlib.nullcontext():
+                future = self._pool.submit(_carry_out, self._carry_out, self._work.pack(queued))
             self.note_workers()
             future.add_done_callback(self._done)
         for _ in range(self._slots):
@@ -122,8 +124,11 @@ class _Deliveries:
 
     def note_workers(self) -> None:
         """The pool starts them one by one; one that has died is no longer among the active."""
-        if len(self.workers) < self._work.settings.workers:
+        if self._may_start():
             self.workers += [child for child in multiprocessing.active_children() if child not in self.workers]
+
+    def _may_start(self) -> bool:
+        return len(self.workers) < self._work.settings.workers
 
     def _done(self, future: "Future[None]") -> None:
         try:

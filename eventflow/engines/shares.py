@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from eventflow.engines.processes import GRACE_SECONDS, WorkerDied
-from eventflow.engines.worker import leave_with_parent
+from eventflow.engines.worker import leave_ctrl_c_to_parent, leave_with_parent, starting_workers
 from eventflow.errors import StoreError, UsageError
 from eventflow.event import Link
 from eventflow.metrics import recorded_by
@@ -87,8 +87,9 @@ def run_in_shares(work: Work, carry_out: Callable[[Work], None]) -> None:
     ]
     begun = work.recorder.sources.monotonic_ns()
     try:
-        for process in processes:
-            process.start()
+        with starting_workers():
+            for process in processes:
+                process.start()
         for _, sender in pipes:
             sender.close()
         _wait(work, processes, [receiver for receiver, _ in pipes])
@@ -171,7 +172,7 @@ def _stop(processes: Sequence[BaseProcess]) -> None:
 
 def _carry_out(share: Share, carry_out: Callable[[Work], None], sender: Connection) -> None:
     """In the process: its own recorder, its own director."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the run's process passes on SIGTERM
+    leave_ctrl_c_to_parent()
     leave_with_parent()
     settings = share.settings
     recorder = Recorder(Path(share.log), share.run, links=settings.links)

@@ -3,14 +3,16 @@
 Each worker writes its own log, so no lock is shared and a crash of one hurts no other.
 
 Invariants:
-    Ctrl-C in a terminal reaches every process of it; a worker leaves that to the run's own process, which says SIGTERM
-    when it is time; SIGTERM interrupts the request that is being carried out, wherever it blocks;
+    Ctrl-C in a terminal reaches every process of it; a worker leaves that to the run's own process, from the moment
+    that it exists; that one says SIGTERM when it is time; SIGTERM interrupts the request that is being carried out,
+    wherever it blocks;
     a worker does not outlive the process that started it, even after kill -9.
 """
 
 import contextlib
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.resource_tracker
 import multiprocessing.util
 import os
 import signal
@@ -31,9 +33,31 @@ _workplaces: list[Workplace] = []
 _measuring = contextlib.ExitStack()
 
 
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """In the run's process: a process that is started within is not reached by Ctrl-C before it can leave that to us.
+
+    It inherits the mask of this thread, and `leave_ctrl_c_to_parent` ends that. Without, a Ctrl-C that comes while the
+    interpreter starts ends it with a traceback of its own on the terminal.
+    """
+    multiprocessing.resource_tracker.ensure_running()  # to start it later would unblock the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT,))
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def leave_ctrl_c_to_parent() -> None:
+    """In the worker: the first thing that it does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # what it starts would inherit it
+
+
 def begin_worker(settings: Settings, log: str, run: str) -> None:
     """The initializer of a worker process: opens its own log and gets ready to be interrupted."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    leave_ctrl_c_to_parent()
     recorder = Recorder(Path(log), run, links=settings.links)
     place = Workplace(settings, recorder)
     _workplaces.append(place)

@@ -209,14 +209,22 @@ class Subscription:
         """The events as they become durable, until nobody writes to the run any more. See `follow`."""
         yield from self._count(_follow(self._tail, period_seconds))
 
-    def save(self) -> None:
+    @property
+    def saved(self) -> dict[str, int]:
+        """How far it was, by what is kept of it: for each writer the `seq` of the last event that is done."""
+        return dict(self._saved)
+
+    def save(self, position: Position | None = None) -> None:
         """Everything that was given so far is done, and does not come again. Two fsyncs, and one for each writer.
+
+        `position` is how far it is done, for a reader that is done with events later than it is given them, or that
+        reads the log by itself.
 
         Raises:
             LogWriteFailed: it could not be made durable; the place that was saved before counts.
             LogClosed: the name is not this subscription's any more: it was closed, or this is a forked child.
         """
-        self._done = dict(self._tail.position)
+        self._done = dict(self._tail.position if position is None else position)
         self._write()
 
     def abandon_in_child(self) -> None:

@@ -10,16 +10,18 @@ from eventflow.vocabulary import decode_payload
 from instrumentation.formats.packets import Packets
 from instrumentation.formats.writers import Writers
 
-TYPES = (
-    said.RunStarted.TYPE,
-    said.ProcessStarted.TYPE,
-    said.RequestQueued.TYPE,
-    said.RequestStarted.TYPE,
-    said.RequestCompleted.TYPE,
-    said.RequestFailed.TYPE,
-    said.RequestCancelled.TYPE,
-    ProcessSampled.TYPE,
-    LimitChanged.TYPE,
+TYPES = frozenset(
+    (
+        said.RunStarted.TYPE,
+        said.ProcessStarted.TYPE,
+        said.RequestQueued.TYPE,
+        said.RequestStarted.TYPE,
+        said.RequestCompleted.TYPE,
+        said.RequestFailed.TYPE,
+        said.RequestCancelled.TYPE,
+        ProcessSampled.TYPE,
+        LimitChanged.TYPE,
+    )
 )
 """The events that change a counter, and those that name a process."""
 _OF_RUN = ("in flight", "waiting", "completed", "failed", "cancelled")
@@ -40,6 +42,8 @@ class Counters:
     def feed(self, event: StoredEvent) -> list[bytes]:
         """Take one event; gives the packets that it makes."""
         pieces: list[bytes] = []
+        if event.type not in TYPES:
+            return pieces
         match decode_payload(event):
             case said.ProcessStarted(role="main" | "worker") as process:
                 self._writers.started(event.writer, process)

@@ -31,6 +31,7 @@ from instrumentation.traces.span import Attribute, FinishedSpan
 CONNECTIONS_MAX = 500
 _PIECES_AT_ONCE = 2_000
 _ROOTS = frozenset(("request", "run"))
+_PLURALS = {"request": "requests", "operation": "operations"}
 _REQUESTS_RANK, _CONNECTIONS_RANK = 1_000, 1_000_000
 _CONNECTION = "eventflow.connection.id"
 _HANDED_ON = 1 << 63
@@ -119,7 +120,7 @@ class _Scene:
         key = writer, kind, lane, row
         if key not in self._tracks:
             rank = lane + _REQUESTS_RANK * (kind == "request")
-            name, parent = f"{kind}s {lane + 1}", self._writers.track(writer, pieces)
+            name, parent = f"{_PLURALS.get(kind, kind)} {lane + 1}", self._writers.track(writer, pieces)
             if row:  # beside what it does not nest in
                 name, parent, rank = f"{name}, {row + 1}", self._track(writer, kind, lane, 0, pieces), row
             self._tracks[key], piece = self._packets.track(name, parent, rank)

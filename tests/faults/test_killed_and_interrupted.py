@@ -4,6 +4,7 @@ Each stage runs as a user runs it. What counts is what a person can check afterw
 the files.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -43,7 +44,7 @@ def origin() -> Iterator[Origin]:
 class Attempted:
     """A run in a process of its own, and what can be seen of it from outside."""
 
-    def __init__(self, stage: str, origin: Origin, folder: Path) -> None:
+    def __init__(self, stage: str, origin: Origin, folder: Path, *options: str) -> None:
         self.store, self.out = folder / "store", folder / "files"
         self.list = folder / "urls.tsv"
         self.list.write_text("".join(f"{entry.url}\t{entry.name}\t{entry.sha256}\n" for entry in origin.entries()))
@@ -60,8 +61,9 @@ class Attempted:
             "--store",
             str(self.store),
             "--json",
+            *options,
         ]
-        if STAGES[stage].workers > 4:
+        if STAGES[stage].workers > 4 and not options:
             command += ["--workers", "4"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -193,6 +195,25 @@ def test_an_interrupt_keeps_what_is_done_and_leaves_no_litter(
     ends = events_of(attempted.run, "run.interrupted")
     assert [json.loads(bytes(event.data))["signal"] for event in ends] == [number.name]
     check_whole(attempted, attempted.resume())
+
+
+@pytest.mark.parametrize("stage", ["processes", "director", "lineage"])
+def test_a_worker_process_that_is_being_started_leaves_ctrl_c_to_the_run(
+    stage: str, origin: Origin, tmp_path: Path
+) -> None:
+    """As many as can be sent, to the workers alone, from before each can say what to do with it: nothing happens."""
+    attempted = Attempted(stage, origin, tmp_path, "--workers", "3")
+    run, reached = psutil.Process(attempted.process.pid), set[int]()
+    while len(reached) < 4 or not (list_runs(attempted.store) and completed(attempted.run)):  # with multiprocessing's
+        for child in run.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(signal.SIGINT)
+                reached.add(child.pid)
+        time.sleep(0.001)
+        assert attempted.process.poll() is None, attempted.process.communicate()
+    out, err = attempted.process.communicate(timeout=TIMEOUT)
+    assert (attempted.process.returncode, err) == (0, "")
+    check_whole(attempted, json.loads(out))
 
 
 @pytest.mark.parametrize("stage", list(STAGES))

@@ -1,0 +1,332 @@
+"""From the log of a run to a collector, while the run goes on or after it.
+
+What was taken by the collector is kept as a checkpoint: how far the log was read. What the projection remembers beyond
+that, the stories that are not over, is not kept: it follows from the log, which is read again from its beginning up to
+there, without sending anything. So an exporter that is killed goes on where it was, and sends again at most what it
+sent since the last checkpoint: the same spans with the same ids, which backends take for the same.
+
+Invariants:
+    every span of the log is taken by the collector at least once before its events are in the checkpoint;
+    the run never waits for this.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from eventflow.errors import LogDamaged
+from eventflow.event import StoredEvent
+from eventflow.log.following import EventTail, Subscription
+from eventflow.log.runs import RunFolder, RunInfo
+from eventflow.vocabulary import ProcessStarted, decode_payload
+from eventflow.work import VERSION
+from instrumentation.otlp.answers import TAKEN, Answer
+from instrumentation.otlp.channels import Channel
+from instrumentation.otlp.logs import log_records
+from instrumentation.otlp.metrics import MetricProjection
+from instrumentation.otlp.sending import Load, Position, Progress, Sending
+from instrumentation.otlp.settings import Settings, Signal
+from instrumentation.otlp.spans import readable_span
+from instrumentation.traces import FinishedSpan
+from instrumentation.traces.fold import SpanFold
+from instrumentation.traces.resource import resource_attributes
+from instrumentation.traces.sampling import Sampler
+
+LOOK_SECONDS = 0.1
+SAVE_SECONDS = 1.0
+PATIENCE_SECONDS = 10.0
+_LOOKS_PER_LOCK = 5
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of it.
+
+    Attributes:
+        sent: spans, log records and metrics that were taken.
+        left: how many were not. The log has them.
+        refused: how many the collector refused for good.
+        unsupported: what the collector takes no kind of: metrics, logs. They were not sent.
+        unsampled: how many spans were left out on purpose.
+        problem: why some were not taken, in one line.
+    """
+
+    sent: int
+    left: int
+    refused: int
+    unsampled: int
+    unsupported: tuple[Signal, ...] = ()
+    problem: str | None
+
+
+class Exporting:
+    """The export of one run.
+
+    Args:
+        folder: the run.
+        settings: what to send, and how.
+        subscription: where the checkpoint is, for an export that goes on where the last one was; else everything is
+            sent.
+        follow: until nobody writes to the run any more; else what is there.
+        report: called a few times a second with how it is going.
+        patience_s: how long to try once the run is over and nothing is taken any more.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Settings,
+        *,
+        subscription: Subscription | None = None,
+        follow: bool = False,
+        report: Callable[[Progress], None] = lambda _progress: None,
+        patience_s: float = PATIENCE_SECONDS,
+    ) -> None:
+        self._folder, self._settings, self._subscription = folder, settings, subscription
+        self._follow, self._report, self._patience_s = follow, report, patience_s
+        self._stopped = threading.Event()
+        self._unsupported: set[Signal] = set()
+        self._damage: LogDamaged | None = None
+        self._resources = Resources(folder.info())
+        self._fold, self._sampler = SpanFold(folder.run), Sampler(settings.policy)
+        self._scope = InstrumentationScope("eventflow", VERSION)
+        self._measures = MetricProjection(folder.info(), self._resources) if "metrics" in settings.protocols else None
+        self._spans: list[FinishedSpan] = []
+        self._events: list[StoredEvent] = []
+        self._since: float | None = None  # when the first of these came
+        self._saved: Position | None = None
+        self._saved_at = self._reported_at = 0.0
+
+    def stop(self) -> None:
+        """End it early, from another thread or a signal handler. What was taken is in the checkpoint."""
+        self._stopped.set()
+
+    def carry_out(self) -> Outcome:
+        """Send everything.
+
+        Raises:
+            LogDamaged: the log is not what was written. What stands before was sent.
+            StoreError: the checkpoint cannot be written.
+        """
+        sending, measuring = self._sending(), self._measuring()
+        after = self._subscription.saved if self._subscription else {}
+        try:
+            self._recall(after)
+            self._read(EventTail(self._folder.log, after=after), sending, measuring)
+            self._wait(sending, measuring)
+        finally:
+            sending.close()
+            measuring.close()
+        self._save(sending)
+        if self._damage is not None:
+            raise self._damage
+        return self._outcome(sending.progress(), measuring.progress())
+
+    def _recall(self, after: Position) -> None:
+        """Feed what is done, for the sake of what it began."""
+        if not after:
+            return
+        for event in EventTail(self._folder.log).poll():
+            if event.seq <= after.get(event.writer, -1):
+                for _ in self._sampler.feed(self._feed(event)):
+                    pass
+                if self._measures is not None and self._measures.due(event.time):
+                    self._measures.data()
+            if self._stopped.is_set():
+                return
+
+    def _read(self, tail: EventTail, sending: Sending, measuring: Sending) -> None:
+        look, is_told = 0, False
+        while not self._stopped.is_set():
+            is_live = self._follow and (look % _LOOKS_PER_LOCK != 0 or self._folder.is_live())
+            is_told = not is_live and not self._folder.is_live()
+            try:
+                for event in tail.poll():
+                    self._take(event, tail, sending, measuring)
+                    if self._stopped.is_set():
+                        return
+            except LogDamaged as damage:  # what stands before it is sent all the same
+                self._damage = damage
+                is_live = is_told = False
+            if not is_live:
+                break
+            look += 1
+            self._send(tail, sending, force=self._since is not None and self._is_late(self._since))
+            self._tend(tail, sending)
+            self._stopped.wait(LOOK_SECONDS)
+        else:
+            return
+        if is_told:
+            self._collect(self._fold.finish())
+            self._spans += self._sampler.finish()
+        self._send(tail, sending, force=True)
+        self._measure(measuring, wait=True)
+
+    def _take(self, event: StoredEvent, tail: EventTail, sending: Sending, measuring: Sending) -> None:
+        spans = self._feed(event)
+        if spans:
+            self._collect(spans)
+        if "logs" in self._settings.protocols:
+            self._events.append(event)
+        if self._since is None and (self._spans or self._events):
+            self._since = time.monotonic()
+        self._send(tail, sending, force=False)
+        if self._measures is not None and self._measures.due(event.time):
+            self._measure(measuring, wait=False)
+
+    def _feed(self, event: StoredEvent) -> Iterable[FinishedSpan]:
+        self._resources.feed(event)
+        if self._measures is not None:
+            self._measures.feed(event)
+        return self._fold.feed(event) if "traces" in self._settings.protocols else ()
+
+    def _collect(self, spans: Iterable[FinishedSpan]) -> None:
+        self._spans += self._sampler.feed(spans)
+
+    def _is_late(self, since: float) -> bool:
+        return time.monotonic() - since >= self._settings.batch_seconds
+
+    def _send(self, tail: EventTail, sending: Sending, *, force: bool) -> None:
+        if len(self._spans) + len(self._events) < self._settings.batch_spans and not force:
+            return
+        if self._spans or self._events:
+            sending.offer(Load((self._spans, self._events), dict(tail.position)))
+            self._spans, self._events, self._since = [], [], None
+            self._tend(tail, sending)
+
+    def _measure(self, measuring: Sending, *, wait: bool) -> None:
+        """Send how the metrics stand: they are sums, so where the last ones wait still, the next ones say it too."""
+        if self._measures is None or not (wait or measuring.is_idle()):
+            return
+        measuring.wait(self._patience_s if wait else 0)
+        data = self._measures.data()
+        if data is not None:
+            measuring.offer(Load(([data],), {}))
+
+    def _tend(self, tail: EventTail, sending: Sending) -> None:
+        """What is done now and then: say how it goes, keep how far it is."""
+        now = time.monotonic()
+        if now - self._reported_at >= LOOK_SECONDS:
+            self._reported_at = now
+            self._report(sending.progress())
+        if now - self._saved_at >= SAVE_SECONDS:
+            self._saved_at = now
+            if not self._spans and not self._events and sending.is_idle():
+                self._keep(dict(tail.position))
+            else:
+                self._save(sending)
+
+    def _save(self, sending: Sending) -> None:
+        position = sending.position
+        if position is not None:
+            self._keep(position)
+
+    def _keep(self, position: Position) -> None:
+        if self._subscription is not None and position != self._saved:
+            self._subscription.save(position)
+            self._saved = position
+
+    def _wait(self, sending: Sending, measuring: Sending) -> None:
+        """Until everything is taken, or nothing is any more."""
+        began = time.monotonic()
+        while not self._stopped.is_set() and not (sending.wait(LOOK_SECONDS) and measuring.is_idle()):
+            progress, measures = sending.progress(), measuring.progress()
+            self._report(progress if progress.waiting else measures)
+            idle = min(time.monotonic() - began, progress.idle_seconds if progress.waiting else measures.idle_seconds)
+            if idle >= self._patience_s:
+                return
+            measuring.wait(LOOK_SECONDS if not progress.waiting else 0)
+
+    def _outcome(self, progress: Progress, measures: Progress) -> Outcome:
+        left = progress.waiting + measures.waiting
+        return Outcome(
+            sent=progress.sent + measures.sent,
+            left=left,
+            refused=progress.refused + measures.refused,
+            unsupported=tuple(sorted(self._unsupported)),
+            unsampled=self._sampler.dropped,
+            problem=(progress.problem or measures.problem) if left else None,
+        )
+
+    def _sending(self) -> Sending:
+        """Spans and log records, together: they are done when both are."""
+
+        def connect() -> tuple[Sequence[Callable[[Any], Answer]], Callable[[], None]]:
+            traces, logs = self._channel("traces"), self._channel("logs")
+
+            def send_spans(spans: Sequence[FinishedSpan]) -> Answer:
+                return traces.send([readable_span(span, self._resources, self._scope) for span in spans])
+
+            def send_events(events: Sequence[StoredEvent]) -> Answer:
+                return self._unless_unsupported("logs", logs, log_records(events, self._resources))
+
+            def end() -> None:
+                traces.close()
+                logs.close()
+
+            return (send_spans, send_events), end
+
+        return Sending(connect)
+
+    def _measuring(self) -> Sending:
+        def connect() -> tuple[Sequence[Callable[[Any], Answer]], Callable[[], None]]:
+            channel = self._channel("metrics")
+            return ((lambda items: self._unless_unsupported("metrics", channel, items[0])),), channel.close
+
+        return Sending(connect, senders=1)
+
+    def _unless_unsupported(self, signal: Signal, channel: Channel, items: Any) -> Answer:
+        """Who takes traces need not take anything else: Jaeger does not."""
+        if signal in self._unsupported:
+            return TAKEN
+        answer = channel.send(items)
+        if answer.verdict != "unsupported":
+            return answer
+        self._unsupported.add(signal)
+        return TAKEN
+
+    def _channel(self, signal: Signal) -> Channel:
+        protocols, endpoints = self._settings.protocols, self._settings.endpoints
+        return Channel(signal, protocols.get(signal, "http/protobuf"), endpoints.get(signal, ""))
+
+
+class Resources:
+    """The resource of each writer of a run: its process, and what the environment adds."""
+
+    def __init__(self, info: RunInfo) -> None:
+        self._info = info
+        self._added = OTELResourceDetector().detect()
+        self._pids: dict[str, int] = {}
+        self._made: dict[str, Resource] = {}
+
+    def feed(self, event: StoredEvent) -> None:
+        """Learn from the events which number a writer's process had."""
+        if event.type == ProcessStarted.TYPE and event.writer not in self._pids:
+            payload = decode_payload(event)
+            if isinstance(payload, ProcessStarted) and payload.role != "program":
+                self._pids[event.writer] = payload.pid
+
+    def __call__(self, writer: str) -> Resource:
+        """The resource of a writer."""
+        made = self._made.get(writer)
+        if made is None:
+            own = resource_attributes(self._info, writer, self._pids.get(writer))
+            made = self._made[writer] = _Resource({**own, **self._added.attributes})
+        return made
+
+
+class _Resource(Resource):
+    """A resource that is quick to look up.
+
+    The SDK's encoder does so for each span, and the SDK's own makes JSON of all its attributes each time.
+    """
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
