@@ -97,12 +97,12 @@ def _pieces(folder: RunFolder, to: Target, see: Callable[[], None]) -> Iterator[
                 processes.see(event)
                 see()
 
-            return formats.otlp_json(folder.info(), read_spans(folder, see=note), processes)
+            return formats.as_otlp_json(folder.info(), read_spans(folder, see=note), processes)
         case Target.PERFETTO:
             events = _seen(read_events(folder.log), see)
-            return formats.perfetto(folder.info(), events, read_spans(folder, see=lambda _: see()))
+            return formats.as_perfetto(folder.info(), events, read_spans(folder, see=lambda _: see()))
         case _:
-            return formats.cloudevents(_seen(read_events(folder.log), see))
+            return formats.as_cloudevents(_seen(read_events(folder.log), see))
 
 
 def _seen(items: Iterable[T], see: Callable[[], None]) -> Iterator[T]:

@@ -53,13 +53,13 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     data: msgspec.Raw
 
 
-def cloudevents(events: Iterable[StoredEvent]) -> Iterator[bytes]:
+def as_cloudevents(events: Iterable[StoredEvent]) -> Iterator[bytes]:
     """The lines of some events, some hundred at a time. Memory: that of these.
 
     >>> from eventflow.event import Event
     >>> data = msgspec.Raw(b'{"wait_seconds":0.25}')
     >>> event = Event("e-1", "request.started", 1, "r-1", "request-0", 1, "w-1", 7, "a" * 32, "b" * 16, data)
-    >>> print(next(cloudevents([event])).decode()[:75])
+    >>> print(next(as_cloudevents([event])).decode()[:75])
     {"specversion":"1.0","id":"e-1","source":"/eventflow/r-1/w-1","type":"dev.e
     """
     encoder, buffer, count = msgspec.json.Encoder(), bytearray(), 0
@@ -98,7 +98,7 @@ def timestamp(time_ns: int) -> str:
     """Unix nanoseconds as RFC 3339 writes them, in UTC.
 
     >>> timestamp(1_795_438_800_000_000_017)
-    '2026-11-23T09:00:00.000000017Z'
+    '2026-11-23T13:00:00.000000017Z'
     """
     seconds, fraction = divmod(time_ns, _BILLION)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09}Z"

@@ -45,9 +45,10 @@ class Counters:
         if event.type not in TYPES:
             return pieces
         match decode_payload(event):
-            case said.ProcessStarted(role="main" | "worker") as process:
-                self._writers.started(event.writer, process)
-                self._writers.track(event.writer, pieces)
+            case said.ProcessStarted() as process:
+                if process.role != "program":
+                    self._writers.started(event.writer, process)
+                    self._writers.track(event.writer, pieces)
             case ProcessSampled() as sample:
                 self._sampled(event.time, sample, pieces)
             case LimitChanged(origin=origin, limit=limit):

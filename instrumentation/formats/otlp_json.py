@@ -27,7 +27,7 @@ _FLAGS = 0x101  # sampled; and that the context is not remote is known
 Json = dict[str, Any]
 
 
-def otlp_json(info: RunInfo, spans: Iterable[FinishedSpan], processes: Mapping[str, int]) -> Iterator[bytes]:
+def as_otlp_json(info: RunInfo, spans: Iterable[FinishedSpan], processes: Mapping[str, int]) -> Iterator[bytes]:
     """The bytes of one JSON object, piece by piece.
 
     Args:

@@ -1,17 +1,21 @@
 """A view of a run as one Parquet file: what `eventflow sql` shows, with its types, for pandas, Spark and the like."""
 
 import contextlib
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventflow.errors import StoreError, UsageError
+from eventflow.log.reader import RunTail
 from eventflow.log.runs import RunFolder
 from eventflow.log.sql import VIEWS, connect_writing
 
 if TYPE_CHECKING:
     import duckdb
 
+_ERRNO = re.compile(r'"errno":"(\d+)"')
 VIEW_NAMES = tuple(view.name for view in VIEWS)
 
 
@@ -39,6 +43,8 @@ def write_view(
     import duckdb
 
     assert view in VIEW_NAMES
+    for _ in RunTail(folder.log).poll():  # SQL takes each line as it is; what is handed on is held against the chain
+        pass
     target = str(path.absolute())
     with contextlib.closing(connect_writing(folder, [path], threads=1)) as connection:
         relation = connection.view(view)
@@ -52,7 +58,8 @@ def _explained(problem: "duckdb.Error", folder: RunFolder, target: str) -> Excep
     """Cases: the file; a segment that was sealed meanwhile; else what was read is no log."""
     reason = " ".join(str(problem).split())
     if target in reason:
-        return OSError(None, reason.rpartition(": ")[2])
+        number = _ERRNO.search(reason)
+        return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(None, reason)
     if ".ndjson" in reason:
         return UsageError(f"{folder.run} was sealed while it was being read", "export it again")
     return StoreError(f"{folder.run} cannot be read ({reason}): check it with `eventflow verify {folder.run}`")

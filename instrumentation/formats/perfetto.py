@@ -38,7 +38,7 @@ _HANDED_ON = 1 << 63
 _SIXTY_FOUR_BITS = (1 << 64) - 1
 
 
-def perfetto(info: RunInfo, events: Iterable[StoredEvent], spans: Iterable[FinishedSpan]) -> Iterator[bytes]:
+def as_perfetto(info: RunInfo, events: Iterable[StoredEvent], spans: Iterable[FinishedSpan]) -> Iterator[bytes]:
     """The bytes of the trace, piece by piece.
 
     Args:
@@ -177,7 +177,7 @@ class _Links:
     """
 
     def __init__(self, story: list[FinishedSpan]) -> None:
-        here = {span.span_id for span in story}
+        starts_ns = {span.span_id: span.start_ns for span in story}
         self.begun: dict[str, list[int]] = {span.span_id: [] for span in story}
         self.ended: dict[str, list[int]] = {span.span_id: [] for span in story}
         for span in story:
@@ -186,7 +186,9 @@ class _Links:
                 self.begun[span.span_id].append(own | _HANDED_ON)
             for link in span.links:
                 other = int(link.span_id, 16)
-                if link.span_id in here:
+                if link.span_id in starts_ns:
+                    if starts_ns[link.span_id] >= span.start_ns:
+                        continue  # steps that overlap: an arrow cannot go back in time
                     flow = (other * 3 + own) & _SIXTY_FOUR_BITS & ~_HANDED_ON
                     self.begun[link.span_id].append(flow)
                     self.ended[span.span_id].append(flow)
@@ -202,7 +204,7 @@ def _without_waiting(story: list[FinishedSpan]) -> list[FinishedSpan]:
     if root.step != "request":
         return begun
     if not waits:
-        return begun if len(begun) > 1 or root.state == "failed" else []
+        return [] if len(begun) == 1 and root.state in {"cancelled", "interrupted"} else begun
     wait = waits[-1]
     waited: dict[str, Attribute] = {"eventflow.queue.seconds": wait.seconds}
     start_ns = min(wait.end_ns, root.end_ns)

@@ -110,9 +110,7 @@ class Trace:
             case "TYPE_SLICE_END":
                 start_ns, begun = stack.pop()
                 category = self._names["event_categories", begun.category_iids[0]]
-                self.slices.append(
-                    Slice(track, category, begun.name, start_ns, time_ns, len(stack), self._said(begun))
-                )
+                self.slices.append(Slice(track, category, begun.name, start_ns, time_ns, len(stack), self._said(begun)))
             case "TYPE_INSTANT":
                 self.moments.append(
                     Moment(track, self._names["event_names", event.name_iid], time_ns, self._said(event))
