@@ -6,6 +6,7 @@ sends with, for gRPC in the stub.
 """
 
 import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,7 @@ class Channel:
 def quieten() -> None:
     """The SDK's own words are for its developers: ours say what to do."""
     logging.getLogger("opentelemetry").setLevel(logging.CRITICAL + 1)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 class _Session(requests.Session):

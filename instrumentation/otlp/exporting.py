@@ -40,6 +40,7 @@ from instrumentation.traces.sampling import Sampler
 LOOK_SECONDS = 0.1
 SAVE_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
+NO_PATIENCE_SECONDS = 3.0
 _LOOKS_PER_LOCK = 5
 
 
@@ -73,7 +74,8 @@ class Exporting:
             sent.
         follow: until nobody writes to the run any more; else what is there.
         report: called a few times a second with how it is going.
-        patience_s: how long to try once the run is over and nothing is taken any more.
+        patience_s: how long to try once the run is over and nothing is taken any more; if nothing ever was, it is not
+            longer than three seconds.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Exporting:
         self._spans: list[FinishedSpan] = []
         self._events: list[StoredEvent] = []
         self._since: float | None = None  # when the first of these came
+        self._over_at: float | None = None  # when the run was seen to be over
         self._saved: Position | None = None
         self._saved_at = self._reported_at = 0.0
 
@@ -193,19 +196,25 @@ class Exporting:
     def _send(self, tail: EventTail, sending: Sending, *, force: bool) -> None:
         if len(self._spans) + len(self._events) < self._settings.batch_spans and not force:
             return
-        if self._spans or self._events:
-            sending.offer(Load((self._spans, self._events), dict(tail.position)))
-            self._spans, self._events, self._since = [], [], None
+        if not (self._spans or self._events):
+            return
+        load = Load((self._spans, self._events), dict(tail.position))
+        while not sending.offer(load, LOOK_SECONDS):
             self._tend(tail, sending)
+            if self._stopped.is_set() or self._is_hopeless(sending.progress()):
+                self.stop()
+                return
+        self._spans, self._events, self._since = [], [], None
+        self._tend(tail, sending)
 
     def _measure(self, measuring: Sending, *, wait: bool) -> None:
         """Send how the metrics stand: they are sums, so where the last ones wait still, the next ones say it too."""
         if self._measures is None or not (wait or measuring.is_idle()):
             return
-        measuring.wait(self._patience_s if wait else 0)
+        measuring.wait(NO_PATIENCE_SECONDS if wait else 0)
         data = self._measures.data()
         if data is not None:
-            measuring.offer(Load(([data],), {}))
+            measuring.offer(Load(([data],), {}), NO_PATIENCE_SECONDS)
 
     def _tend(self, tail: EventTail, sending: Sending) -> None:
         """What is done now and then: say how it goes, keep how far it is."""
@@ -232,17 +241,23 @@ class Exporting:
 
     def _wait(self, sending: Sending, measuring: Sending) -> None:
         """Until everything is taken, or nothing is any more."""
-        began = time.monotonic()
-        while not self._stopped.is_set() and not (sending.wait(LOOK_SECONDS) and measuring.is_idle()):
-            progress, measures = sending.progress(), measuring.progress()
-            self._report(progress if progress.waiting else measures)
-            idle = min(time.monotonic() - began, progress.idle_seconds if progress.waiting else measures.idle_seconds)
-            if idle >= self._patience_s:
+        while not self._stopped.is_set():
+            progress = sending.progress() if sending.progress().waiting else measuring.progress()
+            self._report(progress)
+            if self._is_hopeless(progress) or (sending.wait(LOOK_SECONDS) and measuring.wait(LOOK_SECONDS)):
                 return
-            measuring.wait(LOOK_SECONDS if not progress.waiting else 0)
+
+    def _is_hopeless(self, progress: Progress) -> bool:
+        """Whether the run is over, and nothing was taken for so long that it is not worth waiting for."""
+        if self._over_at is None:
+            if self._follow and self._folder.is_live():
+                return False
+            self._over_at = time.monotonic()
+        patience_s = self._patience_s if progress.sent else min(self._patience_s, NO_PATIENCE_SECONDS)
+        return min(time.monotonic() - self._over_at, progress.idle_seconds) >= patience_s
 
     def _outcome(self, progress: Progress, measures: Progress) -> Outcome:
-        left = progress.waiting + measures.waiting
+        left = progress.waiting + measures.waiting + len(self._spans) + len(self._events)
         return Outcome(
             sent=progress.sent + measures.sent,
             left=left,

@@ -92,13 +92,18 @@ class Sending:
         for thread in self._threads:
             thread.start()
 
-    def offer(self, load: Load) -> None:
-        """Send it when its turn comes. Waits while `BATCHES_MAX` loads are on their way, unless it is closed."""
+    def offer(self, load: Load, seconds: float) -> bool:
+        """Send it when its turn comes. While `BATCHES_MAX` loads are on their way it waits so long for room.
+
+        Gives whether there was room.
+        """
         with self._lock:
-            self._changed.wait_for(lambda: len(self._offered) < BATCHES_MAX or self._closed.is_set())
-            self._offered.append(load)
-            self._todo.append(load)
-            self._changed.notify_all()
+            has_room = self._changed.wait_for(lambda: len(self._offered) < BATCHES_MAX, seconds)
+            if has_room:
+                self._offered.append(load)
+                self._todo.append(load)
+                self._changed.notify_all()
+            return has_room
 
     @property
     def position(self) -> Position | None:

@@ -26,7 +26,9 @@ from instrumentation.traces.span import Attribute, FinishedSpan, Kind, SpanLink,
 from instrumentation.traces.stories import Ends, OpenSpan, OpenStory
 
 _METRIC = "metric.measured"
-_SAID_ELSEWHERE = frozenset(("attempt.answering", "process.sampled", "process.measured", "recorder.dropped"))
+_SAID_ELSEWHERE = frozenset(
+    ("request.started", "attempt.answering", "process.sampled", "process.measured", "recorder.dropped")
+)
 _BEGINNINGS = frozenset((said.RequestQueued.TYPE, said.RunStarted.TYPE))
 _BEGUN = frozenset(("request", "attempt", "run", "stage", "process", "program"))
 _CLIENTS = frozenset(("attempt", "program"))
@@ -87,7 +89,8 @@ class SpanFold:
             return _NOTHING
         if not story.waiting:
             return self._take(story, event)
-        ended = [*self._take(story, event)]
+        story.waiting[event.version] = event
+        ended: list[FinishedSpan] = []
         self._go_on(story, event.stream, ended)
         return ended
 
