@@ -14,19 +14,25 @@ _fixed = struct.Struct("<Q").pack
 _double = struct.Struct("<d").pack
 
 
-def varint(value: int) -> bytes:
-    """An integer in groups of seven bits, the lowest first; a negative one as its 64 bits.
-
-    >>> varint(300).hex(), len(varint(-1))
-    ('ac02', 10)
-    """
-    value &= _SIXTY_FOUR_BITS
+def _groups(value: int) -> bytes:
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)
         value >>= 7
     found.append(value)
     return bytes(found)
+
+
+_SMALL = tuple(_groups(value) for value in range(_CACHED))
+
+
+def varint(value: int) -> bytes:
+    """An integer in groups of seven bits, the lowest first; a negative one as its 64 bits.
+
+    >>> varint(300).hex(), len(varint(-1))
+    ('ac02', 10)
+    """
+    return _SMALL[value] if 0 <= value < _CACHED else _groups(value & _SIXTY_FOUR_BITS)
 
 
 @lru_cache(_CACHED)
