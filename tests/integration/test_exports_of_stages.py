@@ -74,3 +74,25 @@ def test_a_run_of_the_stage(origin: Origin, tmp_path: Path, stage: str) -> None:
     path = eventflow(tmp_path, "export", "latest", "--to", "parquet").decode().strip()
     ((count,),) = duckdb.execute("SELECT count(DISTINCT id) FROM read_parquet($path)", {"path": path}).fetchall()
     assert count == len(events)
+
+
+@pytest.mark.parametrize("stage", ["subprocess", "director"])
+def test_no_secret_of_a_run_is_exported(origin: Origin, tmp_path: Path, stage: str) -> None:
+    """Credentials and tokens in the list, of requests that are completed and that fail: in no byte of any format."""
+    origin.reset()
+    lines = [
+        f"{entry.url.replace('http://', 'http://me:hunter2@')}?token=s3cr3t&Signature=s3cr3t#s3cr3t\t{entry.name}\n"
+        for entry in origin.entries()
+    ]
+    lines.append("http://me:hunter2@127.0.0.1:1/none?api_key=s3cr3t\tnone\n")
+    (tmp_path / "urls.tsv").write_text("".join(lines))
+    label = ["--label", "list=https://me:hunter2@example.org/?token=s3cr3t"]
+    eventflow(tmp_path, "run", stage, "--input", "urls.tsv", "--out", "files", "--quiet", *label)
+    for to in ("otlp-json", "perfetto", "cloudevents", "parquet"):
+        data = eventflow(tmp_path, "export", "latest", "--to", to, "-o", "-")
+        if to == "parquet":
+            (tmp_path / "file").write_bytes(data)
+            asked = "SELECT COLUMNS(*)::VARCHAR FROM read_parquet($path)"
+            data = str(duckdb.execute(asked, {"path": str(tmp_path / "file")}).fetchall()).encode()
+        assert b"REDACTED" in data
+        assert not [secret for secret in (b"hunter2", b"s3cr3t") if secret in data]
