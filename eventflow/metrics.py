@@ -40,6 +40,7 @@ from eventflow.errors import StoreError, UsageError, name_of
 from eventflow.measuring_events import Attributes, InstrumentKind, MetricMeasured
 from eventflow.recorder import Recorder, Span
 from eventflow.redaction import redact_url
+from eventflow.vocabulary import RecorderDropped
 
 __all__ = [
     "Counter",
@@ -279,6 +280,7 @@ class _Book:
         """Record what was measured since the last time."""
         with self._lock:
             taken, self._totals = self._totals, {}
+        failed = self.failed
         for series, totals in taken.items():
             try:
                 self._record(series, totals)
@@ -286,6 +288,8 @@ class _Book:
                 raise
             except Exception:  # noqa: BLE001  (the guard of this module: one bad series hides no other, and no run fails)
                 self.failed += totals.count
+        if self.failed > failed and self._span is not None:
+            self._span.record(RecorderDropped(count=self.failed - failed))
 
     def close(self) -> None:
         """Record the rest. A log that cannot be written has told the run already."""

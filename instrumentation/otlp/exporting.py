@@ -96,7 +96,9 @@ class Exporting:
         self._resources = Resources(folder.info())
         self._fold, self._sampler = SpanFold(folder.run), Sampler(settings.policy)
         self._scope = InstrumentationScope("eventflow", VERSION)
-        self._measures = MetricProjection(folder.info(), self._resources) if "metrics" in settings.protocols else None
+        self._measures: MetricProjection | None = None
+        if "metrics" in settings.protocols:
+            self._measures = MetricProjection(folder.info(), self._resources, settings.metrics)
         self._spans: list[FinishedSpan] = []
         self._events: list[StoredEvent] = []
         self._since: float | None = None  # when the first of these came
@@ -138,7 +140,7 @@ class Exporting:
                 for _ in self._sampler.feed(self._feed(event)):
                     pass
                 if self._measures is not None and self._measures.due(event.time):
-                    self._measures.data()
+                    self._measures.skip()
             if self._stopped.is_set():
                 return
 
