@@ -130,7 +130,16 @@ def test_a_service_has_limits(service: Service) -> None:
     assert service["memswap_limit"] == service["mem_limit"]
     assert 0 < service["cpus"] <= 2
     if "GOMEMLIMIT" in (environment := service.get("environment", {})):
-        assert 0.6 * limit < mebibytes(environment["GOMEMLIMIT"]) < 0.85 * limit
+        assert 0.6 * limit < mebibytes(environment["GOMEMLIMIT"]) < 0.8 * limit
+
+
+@pytest.mark.parametrize("name", ["collector", "jaeger"])
+def test_garbage_is_collected_before_anything_is_refused(name: str, services: dict[str, Service]) -> None:
+    """Go's limit is below that from which on `memory_limiter` refuses, and that is below what the kernel kills at."""
+    limiter = configuration(f"{name}.yaml")["processors"]["memory_limiter"]
+    refuses = (limiter["limit_percentage"] - limiter["spike_limit_percentage"]) / 100
+    limit = mebibytes(services[name]["mem_limit"])
+    assert mebibytes(services[name]["environment"]["GOMEMLIMIT"]) < refuses * limit < 0.85 * limit
 
 
 @of_each_service
