@@ -12,7 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eventflow.errors import UsageError
-from eventflow.propagation import CHOICES, Context, Origins, Propagation, environment_name, parse_origin
+from eventflow.propagation import CHOICES, Context, Origins, Propagation, environment_name, parse_origin, require_known
 from eventflow.propagation import parse_traceparent as parse
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
