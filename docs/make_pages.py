@@ -1,14 +1,18 @@
-"""Writes the parts of the documents that are made from the program: the views in docs/sql.md, and docs/cookbook.md.
+"""Writes the parts of the documents that are made from the program.
+
+They are the views in docs/sql.md, the instruments in docs/metrics.md, and docs/cookbook.md.
 
     python docs/make_pages.py
 
-A test compares, so run this after a change to eventflow/log/views.py or eventflow/log/recipes/.
+A test compares, so run this after a change to eventflow/log/views.py, eventflow/log/recipes/ or
+instrumentation/measures/instruments.py.
 """
 
 from pathlib import Path
 
 from eventflow.log.cookbook import RECIPES
 from eventflow.log.views import VIEWS, View
+from instrumentation.measures.instruments import markdown
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- made by docs/make_pages.py -->\n\n", "<!-- until here -->\n"
@@ -32,8 +36,13 @@ def view_section(view: View) -> str:
 
 def sql_page(before: str) -> str:
     """docs/sql.md with its views as they are, and all the rest as it was."""
+    return replaced(before, "".join(map(view_section, VIEWS)))
+
+
+def replaced(before: str, made: str) -> str:
+    """A page with what is made in it as it is, and all the rest as it was."""
     head, _, rest = before.partition(BEGIN)
-    return head + BEGIN + "".join(map(view_section, VIEWS)) + END + rest.partition(END)[2]
+    return head + BEGIN + made + END + rest.partition(END)[2]
 
 
 def cookbook_page() -> str:
@@ -43,8 +52,12 @@ def cookbook_page() -> str:
 
 def pages() -> dict[Path, str]:
     """What each document should be."""
-    sql = DOCS / "sql.md"
-    return {sql: sql_page(sql.read_text(encoding="utf-8")), DOCS / "cookbook.md": cookbook_page()}
+    sql, metrics = DOCS / "sql.md", DOCS / "metrics.md"
+    return {
+        sql: sql_page(sql.read_text(encoding="utf-8")),
+        metrics: replaced(metrics.read_text(encoding="utf-8"), markdown() + "\n"),
+        DOCS / "cookbook.md": cookbook_page(),
+    }
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from eventflow import metrics
 from eventflow.metrics import Series
+from eventflow.recorder import Span
 
 _STATUS_FAILED_MIN = 400
 _SIZES = (1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9)
@@ -20,21 +21,21 @@ BODY_SIZE = metrics.histogram(
 )
 
 
-def attempt_completed(host: str, port: int, seconds: float, status: int, size: int) -> None:
-    """An exchange that ended as HTTP says it should, with a body of `size` bytes."""
+def attempt_completed(span: Span, host: str, port: int, seconds: float, status: int, size: int) -> None:
+    """An exchange that ended as HTTP says it should, with a body of `size` bytes. `span` is the attempt's."""
     duration, body = _of_success(host, port, status)
-    duration.measure(seconds)
-    body.measure(size)
+    duration.measure(seconds, span)
+    body.measure(size, span)
 
 
-def attempt_failed(host: str, port: int, seconds: float, status: int | None, error: str) -> None:
+def attempt_failed(span: Span, host: str, port: int, seconds: float, status: int | None, error: str) -> None:
     """An exchange that failed, or was answered with a status of 400 or more; `error` is the kind of failure."""
-    _of_failure(host, port, status, error).measure(seconds)
+    _of_failure(host, port, status, error).measure(seconds, span)
 
 
-def attempt_redirected(host: str, port: int, seconds: float, status: int) -> None:
+def attempt_redirected(span: Span, host: str, port: int, seconds: float, status: int) -> None:
     """An exchange that was answered with the address of another."""
-    _of_success(host, port, status)[0].measure(seconds)
+    _of_success(host, port, status)[0].measure(seconds, span)
 
 
 @lru_cache(maxsize=1024)

@@ -18,8 +18,8 @@ class ProcessReading(msgspec.Struct, frozen=True):
     """One process at one instant.
 
     `cpu_seconds` is user and system time since it started, its reaped children included. `peak_bytes` is the most that
-    was ever resident in it (its RSS, as the kernel keeps it), `descriptors` how many files it has open; 0 where that is
-    not known.
+    was ever resident in it (its RSS, as the kernel keeps it), `descriptors` how many files it has open, `user_seconds`
+    and `system_seconds` what it used itself, without its children; 0 where that is not known.
     """
 
     pid: int
@@ -28,6 +28,8 @@ class ProcessReading(msgspec.Struct, frozen=True):
     threads: int
     peak_bytes: int = 0
     descriptors: int = 0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
 
 
 class ProcessSampled(Payload, frozen=True, kw_only=True):
@@ -95,6 +97,9 @@ class MetricMeasured(Payload, frozen=True, kw_only=True):
     them. Of a counter, `sum` is the increase; of an up-down counter also, and `last` is where it stands then in this
     process. A histogram has how many fell into each of its buckets: `buckets[i]` of them are at most `boundaries[i]`,
     and above the boundary before; the last bucket has no upper end.
+
+    `max_trace_id` and `max_span_id` name the span that the greatest of them was made in, as OpenTelemetry's exemplars
+    do; they are empty where it was made in none.
     """
 
     TYPE: ClassVar[str] = "metric.measured"
@@ -110,3 +115,5 @@ class MetricMeasured(Payload, frozen=True, kw_only=True):
     seconds: float = 0.0
     boundaries: tuple[float, ...] = ()
     buckets: tuple[int, ...] = ()
+    max_trace_id: str = ""
+    max_span_id: str = ""

@@ -38,8 +38,9 @@ from typing import TypeVar
 
 from eventflow.errors import StoreError, UsageError, name_of
 from eventflow.measuring_events import Attributes, InstrumentKind, MetricMeasured
-from eventflow.recorder import Recorder, Span
+from eventflow.recorder import CURRENT, Recorder, Span
 from eventflow.redaction import redact_url
+from eventflow.vocabulary import RecorderDropped
 
 __all__ = [
     "Counter",
@@ -102,8 +103,8 @@ class Series:
         self.instrument = instrument
         self.attributes: Attributes = {_text(key): _attribute(value) for key, value in attributes.items()}
 
-    def measure(self, value: float) -> None:
-        """Take one measurement.
+    def measure(self, value: float, span: Span | None = None) -> None:
+        """Take one measurement, made in `span`, or in the current one if there is one.
 
         Raises:
             ValueError: it is infinite or not a number.
@@ -112,7 +113,7 @@ class Series:
         if not -_INFINITY < value < _INFINITY:
             raise ValueError(f"{self.instrument.name} cannot be {value}: measure a finite number")
         for book in _books[-1:]:
-            book.take(self, value)
+            book.take(self, value, span)
 
 
 class Counter(Instrument):
@@ -231,12 +232,13 @@ def recorded_by(recorder: Recorder) -> Iterator[None]:
 class _Totals:
     """The measurements of one series since its last event."""
 
-    __slots__ = ("buckets", "count", "first", "greatest", "last", "latest", "least", "total")
+    __slots__ = ("buckets", "count", "first", "greatest", "greatest_in", "last", "latest", "least", "total")
 
-    def __init__(self, value: float, now: float, buckets: list[int] | None) -> None:
+    def __init__(self, value: float, now: float, buckets: list[int] | None, span: Span | None) -> None:
         self.count, self.total = 1, value
         self.least = self.greatest = self.latest = value
         self.first = self.last = now
+        self.greatest_in = span
         self.buckets = buckets
 
 
@@ -253,14 +255,15 @@ class _Book:
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self, series: Series, value: float) -> None:
+    def take(self, series: Series, value: float, span: Span | None) -> None:
         """One measurement of a series."""
         now = time.perf_counter()
         with self._lock:
             totals = self._totals.get(series)
             if totals is None:
                 boundaries = series.instrument.boundaries
-                totals = _Totals(value, now, [0] * (len(boundaries) + 1) if boundaries else None)
+                buckets = [0] * (len(boundaries) + 1) if boundaries else None
+                totals = _Totals(value, now, buckets, span or CURRENT.get(None))
                 self._totals[series] = totals
                 if self._thread is None:
                     self._begin()
@@ -271,7 +274,7 @@ class _Book:
                 if value < totals.least:
                     totals.least = value
                 elif value > totals.greatest:
-                    totals.greatest = value
+                    totals.greatest, totals.greatest_in = value, span or CURRENT.get(None)
             if totals.buckets is not None:
                 totals.buckets[bisect_left(series.instrument.boundaries, value)] += 1
 
@@ -279,6 +282,7 @@ class _Book:
         """Record what was measured since the last time."""
         with self._lock:
             taken, self._totals = self._totals, {}
+        failed = self.failed
         for series, totals in taken.items():
             try:
                 self._record(series, totals)
@@ -286,6 +290,8 @@ class _Book:
                 raise
             except Exception:  # noqa: BLE001  (the guard of this module: one bad series hides no other, and no run fails)
                 self.failed += totals.count
+        if self.failed > failed and self._span is not None:
+            self._span.record(RecorderDropped(count=self.failed - failed))
 
     def close(self) -> None:
         """Record the rest. A log that cannot be written has told the run already."""
@@ -299,7 +305,7 @@ class _Book:
         instrument = series.instrument
         if self._span is None:
             self._span = self._recorder.open_stream(f"metrics-{self._recorder.writer}")
-        latest = totals.latest
+        latest, span = totals.latest, totals.greatest_in
         if instrument.kind == "up_down_counter":
             latest = self._levels[series] = self._levels.get(series, 0.0) + totals.total
         self._span.record(
@@ -316,6 +322,8 @@ class _Book:
                 seconds=totals.last - totals.first,
                 boundaries=instrument.boundaries,
                 buckets=tuple(totals.buckets or ()),
+                max_trace_id=span.stream.trace_id if span is not None else "",
+                max_span_id=span.span_id if span is not None else "",
             )
         )
 

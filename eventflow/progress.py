@@ -17,7 +17,7 @@ import msgspec
 from eventflow.event import Payload, StoredEvent
 from eventflow.log.format import decode_event, type_is
 from eventflow.measuring_events import MemoryKind, ProcessMeasured, ProcessSampled
-from eventflow.vocabulary import RequestCompleted, RequestFailed, decode_payload
+from eventflow.vocabulary import RecorderDropped, RequestCompleted, RequestFailed, decode_payload
 
 REQUEST_PREFIX = "request-"
 FAILURES_KEPT_MAX = 20
@@ -87,7 +87,20 @@ class Tally:
             elif type_is(line, b"run."):
                 self._feed_run(decode_event(line))
             elif type_is(line, b"recorder.dropped"):
-                self.events_lost += 1
+                self._feed_dropped(decode_event(line))
+
+    def take(self, event: StoredEvent) -> None:
+        """Take an event that is decoded already: the same as to feed its line."""
+        self.events += 1
+        noun = event.type.partition(".")[0]
+        if noun == "request":
+            self._feed_request(event)
+        elif event.type in {"process.sampled", "process.measured"}:
+            self._feed_measuring(event)
+        elif noun == "run":
+            self._feed_run(event)
+        elif event.type == "recorder.dropped":
+            self._feed_dropped(event)
 
     @property
     def requests(self) -> int:
@@ -134,6 +147,10 @@ class Tally:
     def state(self, number: int) -> RequestState:
         """The state of one request."""
         return RequestState(self._states[number]) if number < len(self._states) else RequestState.UNSEEN
+
+    def version(self, number: int) -> int:
+        """The place in its story of the last event that moved a request; -1 if none was seen."""
+        return self._versions[number] - 1 if number < len(self._versions) else -1
 
     def completed_bytes(self, number: int) -> int | None:
         """The size of a completed request's file, None if it is not completed."""
@@ -215,6 +232,10 @@ class Tally:
     def _feed_measuring(self, event: StoredEvent) -> None:
         self._feed_time(event)
         self.note_measuring(event.writer, decode_payload(event))
+
+    def _feed_dropped(self, event: StoredEvent) -> None:
+        dropped = decode_payload(event)
+        self.events_lost += dropped.count if isinstance(dropped, RecorderDropped) else 0
 
     def _feed_time(self, event: StoredEvent) -> None:
         self.first_ns = min(self.first_ns or event.time, event.time)

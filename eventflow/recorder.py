@@ -25,6 +25,7 @@ from typing import Self
 
 import msgspec
 
+from eventflow import mirror
 from eventflow.disk import Disk
 from eventflow.errors import EventTooLarge, LogClosed, NoActiveSpan, StoreError
 from eventflow.event import Event, Link, Payload
@@ -71,15 +72,22 @@ class Span:
 
     def __enter__(self) -> Self:
         if not hasattr(self, "_tokens"):  # few spans are ever entered
-            self._tokens: list[Token[Span]] = []
-        self._tokens.append(_current.set(self))
+            self._tokens: list[tuple[Token[Span], object]] = []
+        shown = mirror.installed.show(self.stream.trace_id, self.span_id) if mirror.installed is not None else None
+        self._tokens.append((CURRENT.set(self), shown))
         return self
 
     def __exit__(self, *_error: object) -> None:
-        _current.reset(self._tokens.pop())
+        token, shown = self._tokens.pop()
+        try:
+            CURRENT.reset(token)
+        except ValueError:  # it is left where it was not entered: what is current there is not this span
+            return
+        if shown is not None:
+            mirror.hide(shown)
 
 
-_current: ContextVar[Span] = ContextVar("eventflow_span")
+CURRENT: ContextVar[Span] = ContextVar("eventflow_span")  # for those who must not raise: see `current_span`
 
 
 def current_span() -> Span:
@@ -89,7 +97,7 @@ def current_span() -> Span:
         NoActiveSpan: there is none.
     """
     try:
-        return _current.get()
+        return CURRENT.get()
     except LookupError:
         raise NoActiveSpan from None
 
@@ -169,9 +177,10 @@ class Recorder:
         self._thread.start()
         _recorders.add(self)
 
-    def open_stream(self, name: str) -> Span:
-        """Begin the story of a thing, in a trace of its own; gives its root span."""
-        return Span(self, Stream(name, self.sources.trace_id()), self.sources.span_id(), None)
+    def open_stream(self, name: str, *, trace_id: str | None = None, parent_span_id: str | None = None) -> Span:
+        """Begin the story of a thing, in a trace of its own or below a span elsewhere; gives its root span."""
+        stream = Stream(name, trace_id or self.sources.trace_id())
+        return Span(self, stream, self.sources.span_id(), parent_span_id)
 
     def adopt(self, handoff: Handoff) -> Span:
         """Go on in a story that another process began."""

@@ -18,7 +18,7 @@ Invariants:
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from itertools import islice
@@ -154,6 +154,23 @@ def count_requests(path: str) -> int | None:
             return sum(map(_is_request, _lines(file)))
     except OSError:
         return None
+
+
+def expected_requests(settings: Mapping[str, object]) -> int | None:
+    """How many requests the input of a run has, by the settings in its `run.json`.
+
+    None if it is no file, or not what it was when the run began. It reads the whole file, as `count_requests` does.
+    """
+    source = settings.get("source")
+    if not isinstance(source, str):
+        return None
+    try:
+        status = Path(source).stat()
+    except (OSError, ValueError):
+        return None
+    if (status.st_size, status.st_mtime_ns) != (settings.get("source_size"), settings.get("source_mtime_ns")):
+        return None
+    return count_requests(source)
 
 
 def first_lines(path: str, count: int) -> list[bytes]:

@@ -18,7 +18,7 @@ from eventflow.progress import RequestState, Tally, request_number
 from eventflow.request import BadLine, Request
 from eventflow.storing import Folder
 from eventflow.stream import Handoff
-from eventflow.vocabulary import FileVerified, PartDropped, PartKept, decode_payload
+from eventflow.vocabulary import FileVerified, PartDropped, PartKept, RunStarted, decode_payload
 
 _PART_TYPES = frozenset((PartKept.TYPE, PartDropped.TYPE, FileVerified.TYPE))
 
@@ -69,20 +69,21 @@ class Resumption:
 
 
 class _Standing:
-    """The last event of a story, and its root span."""
+    """The last event of a story, its root span, and who started that: a span elsewhere, of the run's alone."""
 
-    __slots__ = ("_part_version", "last", "part", "root", "version")
+    __slots__ = ("_part_version", "caller", "last", "part", "root", "version")
 
     def __init__(self) -> None:
         self.version, self.root = -1, ""
+        self.caller: str | None = None
         self.last: Link | None = None
         self.part: PartKept | None = None
         self._part_version = -1
 
     def feed(self, event: StoredEvent) -> None:
         """Take an event of the story; the writers' logs come in any order, so the highest version wins."""
-        if event.parent_span_id is None:
-            self.root = event.span_id
+        if event.parent_span_id is None or event.type == RunStarted.TYPE:
+            self.root, self.caller = event.span_id, event.parent_span_id
         if event.version > self.version:
             self.version, self.last = event.version, Link(event.id, event.trace_id, event.span_id)
         if event.type in _PART_TYPES and event.version > self._part_version:
@@ -92,7 +93,9 @@ class _Standing:
     def handoff(self, stream: str) -> Handoff | None:
         if self.last is None:
             return None
-        return Handoff(stream, self.last.trace_id, self.version + 1, self.last, self.root or self.last.span_id, None)
+        return Handoff(
+            stream, self.last.trace_id, self.version + 1, self.last, self.root or self.last.span_id, self.caller
+        )
 
 
 def _standings(log: Path, is_wanted: Callable[[str], bool]) -> dict[str, _Standing]:

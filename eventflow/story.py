@@ -12,6 +12,8 @@ The tree of spans, each with the events that belong to it:
     ├── verify         file.verified
     └── store          file.stored
 
+The request's span is the current one of the thread or task while its story goes on, and the attempt's while that does.
+
 Invariants:
     every story that was started ends with exactly one of completed, failed, cancelled, unless the process is killed;
     a request is completed only after its file is durable; a failed or cancelled one leaves no temporary file;
@@ -145,9 +147,16 @@ class Story:
     def __enter__(self) -> Self:
         self._started_ns = self._clock()
         self.root.child().record(RequestStarted(wait_seconds=(self._started_ns - self._queued_ns) / 1e9))
+        self.root.__enter__()
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> bool:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        try:
+            return self._end_with(error)
+        finally:
+            self.root.__exit__(kind, error, trace)
+
+    def _end_with(self, error: BaseException | None) -> bool:
         if self._over:
             return True
         if error is None:
@@ -252,20 +261,27 @@ class Attempt:
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
         self._origin = parts.hostname or "", port
         self._span.record(AttemptStarted(server_address=self._origin[0], server_port=port))
+        self._span.__enter__()
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        try:
+            self._end_with(error)
+        finally:
+            self._span.__exit__(kind, error, trace)
+
+    def _end_with(self, error: BaseException | None) -> None:
         story = self._story
         if error is None:
             body = AttemptBody(bytes=story.part.bytes, seconds=story.since(self._response_ns))
             self._span.child().record(body)
             seconds = story.since(self._started_ns)
             self._span.record(AttemptCompleted(seconds=seconds))
-            attempt_completed(*self._origin, seconds, self._status or 0, story.part.bytes)
+            attempt_completed(self._span, *self._origin, seconds, self._status or 0, story.part.bytes)
         elif isinstance(error, Exception) and not isinstance(error, StoreError):
             failure = explain(error, story.request.redacted_url)
             kind, seconds = type(failure).__name__, story.since(self._started_ns)
-            attempt_failed(*self._origin, seconds, self._status, kind)
+            attempt_failed(self._span, *self._origin, seconds, self._status, kind)
             self._span.record(
                 AttemptFailed(
                     error=kind,

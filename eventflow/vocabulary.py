@@ -294,7 +294,7 @@ class ProcessExited(Payload, frozen=True, kw_only=True):
 
 
 class RecorderDropped(Payload, frozen=True, kw_only=True):
-    """Events were lost between the program and the log.
+    """Events, or measurements of `eventflow.metrics`, were lost between the program and the log.
 
     This must never occur; it is counted so that nobody has to believe it.
     """

@@ -48,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         program_kept: whether that is all of it: what looked secret is not kept.
         timeout_s: how long to wait for a connection, or for the next bytes, in seconds.
         user_agent: the header of that name.
+        propagate: the origins that are told which span asks them, see `eventflow.propagation.parse_origin`.
 
     The others are for the director alone:
         concurrency: how many requests to one origin are in flight at once; None: found while it runs.
@@ -71,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     program_kept: bool = True
     timeout_s: float = 30.0
     user_agent: str = USER_AGENT
+    propagate: tuple[str, ...] = ()
     concurrency: int | None = None
     in_flight_max: int = 1024
     retries: int = 4
@@ -87,16 +89,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         """Whether events link to what caused them. The director shows states and no chain."""
         return self.stage != "director"
 
-    def client_options(self) -> dict[str, Any]:
-        """Keyword arguments for `httpx.Client` and `httpx.AsyncClient`.
+    def client_options(self, *, is_async: bool = False) -> dict[str, Any]:
+        """Keyword arguments for `httpx.Client`, or for `httpx.AsyncClient`.
 
-        Bodies are kept as they are sent, redirects followed.
+        Bodies are kept as they are sent, redirects followed. Origins that are to know the span that asks get its ids:
+        that of the attempt, if the request is sent within `story.attempt()`.
         """
-        return {
+        options: dict[str, Any] = {
             "follow_redirects": True,
             "timeout": self.timeout_s,
             "headers": {"User-Agent": self.user_agent, "Accept-Encoding": "identity"},
         }
+        if self.propagate:
+            from eventflow.httpx_context import ContextHeaders  # httpx takes a while to load; the director does without
+
+            context = ContextHeaders(self.propagate)
+            options["event_hooks"] = {"request": [context.add_async if is_async else context.add]}
+        return options
 
 
 class Delivery(msgspec.Struct, frozen=True):

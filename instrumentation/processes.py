@@ -78,8 +78,8 @@ class ProcessStat(msgspec.Struct, frozen=True):
     """What `/proc/PID/stat` says of a process, as far as it is needed here (proc_pid_stat(5)).
 
     `resident_bytes` is an estimate since Linux 6.2, and 0 for many a small process: enough to see much memory come.
-    `cpu_seconds` includes reaped children. `executed` is False between fork and exec, and for ever in a worker that
-    was only forked.
+    `cpu_seconds` includes reaped children, `user_seconds` and `system_seconds` do not. `executed` is
+    False between fork and exec, and for ever in a worker that was only forked.
     """
 
     pid: int
@@ -89,6 +89,8 @@ class ProcessStat(msgspec.Struct, frozen=True):
     cpu_seconds: float
     threads: int
     resident_bytes: int = 0
+    user_seconds: float = 0.0
+    system_seconds: float = 0.0
 
 
 def read_tree(root_pid: int) -> Reading:
@@ -145,6 +147,8 @@ def parse_stat(content: bytes) -> ProcessStat:
         cpu_seconds=sum(map(int, fields[11:15])) / _TICKS_PER_SECOND,
         threads=int(fields[17]),
         resident_bytes=int(fields[21]) * _PAGE_BYTES if len(fields) > 21 else 0,
+        user_seconds=int(fields[11]) / _TICKS_PER_SECOND,
+        system_seconds=int(fields[12]) / _TICKS_PER_SECOND,
     )
 
 
@@ -181,7 +185,14 @@ def add_up(
     noted = [marks.get(stat.pid, Marks()) for stat in stats]
     processes = tuple(
         ProcessReading(
-            stat.pid, memory_bytes.get(stat.pid, 0), stat.cpu_seconds, stat.threads, mark.peak_bytes, mark.descriptors
+            stat.pid,
+            memory_bytes.get(stat.pid, 0),
+            stat.cpu_seconds,
+            stat.threads,
+            mark.peak_bytes,
+            mark.descriptors,
+            stat.user_seconds,
+            stat.system_seconds,
         )
         for stat, mark in zip(stats, noted, strict=True)
     )
@@ -231,13 +242,17 @@ def _walk(root_pid: int) -> list[ProcessStat]:
 
 def _read_stat(pid: int) -> ProcessStat:
     stat = parse_stat(read_held(f"/proc/{pid}/stat"))
-    return msgspec.structs.replace(stat, cpu_seconds=_own_cpu_seconds()) if pid == os.getpid() else stat
+    return msgspec.structs.replace(stat, **_own_cpu_seconds()) if pid == os.getpid() else stat
 
 
-def _own_cpu_seconds() -> float:
+def _own_cpu_seconds() -> dict[str, float]:
     """Of this process and its reaped descendants: what its `/proc/PID/stat` says, in microseconds instead of ticks."""
-    usages = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    own, reaped = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {
+        "cpu_seconds": own.ru_utime + own.ru_stime + reaped.ru_utime + reaped.ru_stime,
+        "user_seconds": own.ru_utime,
+        "system_seconds": own.ru_stime,
+    }
 
 
 def _children(stat: ProcessStat) -> list[int]:
@@ -339,11 +354,15 @@ def read_tree_portably(root_pid: int) -> Reading:
 
 def _stat_by_psutil(process: psutil.Process) -> ProcessStat:
     """psutil.Error if the process is gone, or belongs to another user and tells nothing."""
-    return ProcessStat(
+    times = process.cpu_times()
+    stat = ProcessStat(
         pid=process.pid,
         parent=process.ppid(),
         state=process.status(),
         executed=True,
-        cpu_seconds=_own_cpu_seconds() if process.pid == os.getpid() else float(sum(process.cpu_times()[:4])),
+        cpu_seconds=float(sum(times[:4])),
         threads=process.num_threads(),
+        user_seconds=times.user,
+        system_seconds=times.system,
     )
+    return msgspec.structs.replace(stat, **_own_cpu_seconds()) if process.pid == os.getpid() else stat

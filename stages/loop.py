@@ -38,7 +38,7 @@ def _first(group: BaseExceptionGroup[StoreError]) -> StoreError:
 async def _run(work: Work) -> None:
     limits = httpx.Limits(max_connections=work.settings.workers, max_keepalive_connections=work.settings.workers)
     async with (
-        httpx.AsyncClient(limits=limits, **work.settings.client_options()) as client,
+        httpx.AsyncClient(limits=limits, **work.settings.client_options(is_async=True)) as client,
         trio.open_nursery() as watch,
     ):
         watch.start_soon(_cancel_on_signal, work, watch.cancel_scope)

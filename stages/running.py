@@ -24,8 +24,10 @@ from eventflow.interrupts import Interrupts
 from eventflow.live_tally import LiveTally
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.metrics import recorded_by
+from eventflow.mirror import mirrored_by
 from eventflow.own_tally import OwnTally
 from eventflow.progress import FAILURES_KEPT_MAX, Failure, Tally
+from eventflow.propagation import Propagation
 from eventflow.recorder import Recorder, Span
 from eventflow.redaction import redact_command
 from eventflow.request import BadLine, Request, count_requests
@@ -43,6 +45,7 @@ from eventflow.vocabulary import (
     StageStarted,
 )
 from eventflow.work import Settings, Work
+from instrumentation.context import OpenTelemetryContext
 from instrumentation.machine import Machine, machine
 from instrumentation.sampler import Sampler
 from instrumentation.usage import Meter
@@ -91,6 +94,7 @@ def start(
     Raises:
         UsageError: nothing was done, because something asked for cannot be.
     """
+    Propagation(os.environ)  # which refuses what it does not know
     find_stage(settings.stage).load()  # so that the run begins with its work, not with loading libraries
     items: Iterator[Request | BadLine] = from_file(source) if source else from_urls(urls)
     first = next(items, None)
@@ -136,6 +140,7 @@ def resume(folder: RunFolder, *, source: str | None = None, program: tuple[str, 
         settings = msgspec.convert(folder.info().settings, Settings)
     except msgspec.ValidationError as problem:
         raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
+    Propagation(os.environ)
     settings = _with_program(settings, program)
     find_stage(settings.stage).load()
     items = again(settings, folder.path, source)
@@ -209,7 +214,8 @@ class _Sitting:
                 live.watch(work.tally)
                 work.report = live.report
             watch = self._watch(self._folder, live.tally, self._total)
-            with root, watch, recorded_by(self._recorder), self._sampler(root, live):
+            shown = mirrored_by(OpenTelemetryContext())
+            with shown, root, watch, recorded_by(self._recorder), self._sampler(root, live):
                 self._run_stage(work, interrupts)
         except StoreError as problem:
             self._problem = problem
@@ -227,8 +233,14 @@ class _Sitting:
             self._work.cancel()
 
     def _root(self) -> Span:
+        """The root of a run that somebody's span started is in that one's trace. A resume stays where the run began."""
         handoff = self._resumption.handoff("run") if self._resumption else None
-        return self._recorder.adopt(handoff) if handoff else self._recorder.open_stream("run")
+        if handoff:
+            return self._recorder.adopt(handoff)
+        caller = Propagation(os.environ).caller
+        if caller is None:
+            return self._recorder.open_stream("run")
+        return self._recorder.open_stream("run", trace_id=caller.trace_id, parent_span_id=caller.span_id)
 
     def _begin(self, root: Span) -> Work:
         settings = self._settings

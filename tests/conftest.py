@@ -46,17 +46,18 @@ PARTS = {
     for part in (
         Part("chromedriver", "chromium-driver", always=True),
         Part("chromium", "chromium", always=True),
+        Part("compose", always=True),
         Part("containerd", "containerd"),
         Part("curl", "curl", always=True),
         Part("etcd", "etcd-server"),
         Part("git", "git", always=True),
-        Part("jaeger"),
+        Part("jaeger", always=True),
         Part("kubernetes"),
         Part("make", "make", always=True),
         Part("nginx", "nginx", always=True),
         Part("openssl", "openssl", always=True),
         Part("time", "time", always=True),
-        Part("otelcol"),
+        Part("otelcol", always=True),
     )
 }
 

@@ -18,6 +18,7 @@ from eventflow.cli.progress_view import watch_nothing, watch_run
 from eventflow.errors import UsageError, name_of
 from eventflow.log.recovery import recover_run
 from eventflow.log.runs import find_run, store_path
+from eventflow.propagation import parse_origin
 from eventflow.quantities import format_duration, format_energy, format_size, parse_duration, parse_size
 from eventflow.redaction import redact_command
 
@@ -101,6 +102,15 @@ LabelOption = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="What you call this run by, for queries. May be repeated."),
 ]
+PropagateOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--propagate",
+        metavar="ORIGIN|all",
+        help="Send traceparent to https://host[:port]: ids of the span that asks. May be repeated.",
+        rich_help_panel="For OpenTelemetry",
+    ),
+]
 OtlpOption = Annotated[
     bool | None,
     typer.Option(
@@ -122,6 +132,7 @@ def run(
     program: ExecOption = None,
     timeout: TimeoutOption = "30s",
     user_agent: UserAgentOption = None,
+    propagate: PropagateOption = None,
     concurrency: ConcurrencyOption = "auto",
     retries: RetriesOption = 4,
     rate: RateOption = None,
@@ -148,10 +159,7 @@ def run(
     from stages.registry import find_stage
     from stages.running import start
 
-    if bool(urls) == bool(source):
-        raise UsageError(
-            "nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE"
-        )
+    _check_input(urls, source)
     chosen = find_stage(stage)
     settings = Settings(
         stage=stage,
@@ -160,6 +168,7 @@ def run(
         program=_program(stage, program),
         timeout_s=parse_duration(timeout),
         user_agent=_user_agent(user_agent) if user_agent is not None else USER_AGENT,
+        propagate=tuple(dict.fromkeys(map(parse_origin, propagate or ()))),
         concurrency=_concurrency(concurrency),
         retries=retries,
         rate=rate,
@@ -259,6 +268,13 @@ def _watch(*, live: bool, json: bool, quiet: bool, source: str | None) -> "Watch
 
         return watch_live
     return watch_nothing if json or quiet else watch_run
+
+
+def _check_input(urls: list[str] | None, source: str | None) -> None:
+    if bool(urls) == bool(source):
+        raise UsageError(
+            "nothing to fetch" if not urls else "both URLs and --input", "give URLs, or a list with --input FILE"
+        )
 
 
 def _check_stage(settings: "Settings", source: str | None) -> None:

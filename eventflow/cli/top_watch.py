@@ -1,6 +1,5 @@
 """Following a run for `eventflow top`: its log is read as far as it goes, again and again, and shown each time."""
 
-import contextlib
 import json
 import os
 import socket
@@ -8,7 +7,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -23,7 +21,7 @@ from eventflow.live.snapshot import Order, Snapshot
 from eventflow.live.tail import LineTail
 from eventflow.live.view import LiveView
 from eventflow.log.runs import RunFolder
-from eventflow.request import count_requests
+from eventflow.request import expected_requests
 
 _WIDTH_OF_A_PIPE = 100
 _ROWS_MIN = 20
@@ -83,19 +81,7 @@ class Follower:
 
     def _count(self, settings: dict[str, object]) -> None:
         """A list of a hundred million lines takes a while; so this has a thread."""
-        with contextlib.suppress(OSError, TypeError, ValueError):
-            self._view.total = _expected(settings)
-
-
-def _expected(settings: dict[str, object]) -> int | None:
-    """How many requests the input has, if it is a file and still what it was."""
-    source = settings.get("source")
-    if not isinstance(source, str):
-        return None
-    status = Path(source).stat()
-    if (status.st_size, status.st_mtime_ns) != (settings.get("source_size"), settings.get("source_mtime_ns")):
-        return None
-    return count_requests(source)
+        self._view.total = expected_requests(settings)
 
 
 def is_screen() -> bool:

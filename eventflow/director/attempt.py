@@ -252,7 +252,7 @@ class Attempt:
 
     async def _exchange(self) -> None:
         """Over a kept connection if there is one, and over a new one if that turned out to be dead."""
-        request = self._errand.request(self._means.request_head(self.destination.origin), self._keeping.partial)
+        request = self._errand.request(self._means.headers(self.destination.origin, self.span), self._keeping.partial)
         connection = self._take_kept()
         while True:
             is_new = connection is None

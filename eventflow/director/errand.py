@@ -53,7 +53,7 @@ class Errand(msgspec.Struct, frozen=True):
     deadline_ns: int | None
 
     def request(self, headers: bytes, partial: Partial | None) -> bytes:
-        """The request as it is sent. `headers` are those of every request to the origin, `partial` what is there."""
+        """The request as it is sent. `headers` are those before the errand's own, `partial` what is there."""
         lines = [f"GET {self.target} HTTP/1.1\r\n".encode("ascii"), headers]
         authorization = self.authorization or self.destination.authorization
         if authorization is not None:

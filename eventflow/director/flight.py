@@ -230,7 +230,7 @@ class Flight:
         now = means.clock()
         line.books.succeeded(line, now, begun, outcome.bytes)
         origin, status = attempt.destination.origin, attempt.head.status if attempt.head else 0
-        attempt_completed(origin.host, origin.port, (now - begun) / 1e9, status, outcome.bytes)
+        attempt_completed(attempt.span, origin.host, origin.port, (now - begun) / 1e9, status, outcome.bytes)
 
     def _attempt_failed(self, attempt: Attempt, failure: RequestError, begun_ns: int) -> None:
         means = self._means
@@ -240,7 +240,7 @@ class Flight:
         headers = attempt.head.headers if attempt.head else None
         status, origin = attempt.head.status if attempt.head else None, attempt.destination.origin
         kind, seconds = type(failure).__name__, (means.clock() - begun_ns) / 1e9
-        attempt_failed(origin.host, origin.port, seconds, status, kind)
+        attempt_failed(attempt.span, origin.host, origin.port, seconds, status, kind)
         self.line.books.failed(self.line, means.clock(), begun_ns, failure, headers)
         self._last_attempt = self.happened(
             attempt.span,
@@ -265,7 +265,7 @@ class Flight:
         redirected = AttemptRedirected(status=status, url=self.shown, seconds=seconds)
         self._last_attempt = self.happened(attempt.span, redirected)
         origin = attempt.destination.origin
-        attempt_redirected(origin.host, origin.port, seconds, status)
+        attempt_redirected(attempt.span, origin.host, origin.port, seconds, status)
 
     def _judge_failure(self) -> None:
         assert self._failure is not None

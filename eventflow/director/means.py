@@ -1,6 +1,7 @@
 """What all requests of one director share: clients, folder, threads, settings."""
 
 import contextlib
+import os
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import count
@@ -15,6 +16,8 @@ from eventflow.http.decoding import DecodingLimits, accept_encoding
 from eventflow.http.dialing import Dialer, Origin
 from eventflow.http.pool import Pool
 from eventflow.landing import Landing
+from eventflow.propagation import Origins, Propagation
+from eventflow.recorder import Span
 from eventflow.work import Work
 
 _LOOK_SECONDS = 0.25
@@ -57,7 +60,9 @@ class Means:
         self._room = trio.Event()
         self._names = count()
         self._writer = place.recorder.writer
-        self.request_head = lru_cache(maxsize=1024)(self._request_head)
+        self.request_head = lru_cache(maxsize=1024)(self._make_request_head)
+        self._told, self._propagation = Origins(settings.propagate), Propagation(os.environ)
+        self.headers = self._headers_with_context if settings.propagate else self._headers
 
     def connection_name(self) -> str:
         """A name for a connection that no other of the run has."""
@@ -106,7 +111,18 @@ class Means:
             self._room = trio.Event()
         await self._room.wait()
 
-    def _request_head(self, origin: Origin) -> bytes:
+    def _headers(self, origin: Origin, _span: Span) -> bytes:
+        return self.request_head(origin)
+
+    def _headers_with_context(self, origin: Origin, span: Span) -> bytes:
+        """With the ids of the attempt's span, if the origin is to know them."""
+        head = self.request_head(origin)
+        if not self._told.allows(origin.scheme, origin.host, origin.port):
+            return head
+        context = self._propagation.headers(span.stream.trace_id, span.span_id)
+        return head + "".join(f"{name}: {value}\r\n" for name, value in context.items()).encode("ascii")
+
+    def _make_request_head(self, origin: Origin) -> bytes:
         """The headers that are the same for every request to an origin."""
         encoding = accept_encoding() if self.settings.decode else "identity"
         lines = [

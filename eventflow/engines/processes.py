@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
+from eventflow import mirror
 from eventflow.engines.worker import begin_worker, busy, starting_workers
 from eventflow.errors import StoreError
 from eventflow.vocabulary import ProcessExited
@@ -49,7 +50,7 @@ def run_in_processes(work: Work, carry_out: Callable[[Delivery], None]) -> None:
         work.settings.workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=begin_worker,
-        initargs=(work.settings, str(work.log), recorder.run),
+        initargs=(work.settings, str(work.log), recorder.run, mirror.installed),
     )
     deliveries = _Deliveries(work, pool, carry_out)
     try:

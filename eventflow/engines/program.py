@@ -2,6 +2,7 @@
 
 Invariants:
     no shell ever sees an argument; the program gets no standard input and a process group of its own;
+    its environment is a copy of ours, with the ids of its own span for whatever in it traces;
     when the program ends, and when it is stopped, all of its group ends: what it started and left behind, too;
     its standard error cannot fill a pipe and hang: it goes to a temporary file, of which the last line is kept for the
     message.
@@ -16,6 +17,7 @@ import threading
 from typing import IO
 
 from eventflow.errors import ProgramFailed, UsageError, name_of
+from eventflow.propagation import Propagation
 from eventflow.recorder import Span
 from eventflow.vocabulary import ProcessExited, ProcessStarted
 
@@ -24,12 +26,17 @@ _LINE_MAX = 200
 
 
 class Programs:
-    """The external programs that run now. Safe for several threads."""
+    """The external programs that run now. Safe for several threads.
+
+    Raises:
+        UsageError: OTEL_PROPAGATORS names something that is not known here.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._running: set[int] = set()
         self._stopped = False
+        self._propagation = Propagation(os.environ)
 
     def run(self, argv: list[str], span: Span, url: str) -> None:
         """Run a program to its end, recorded as a child span of `span`.
@@ -40,9 +47,9 @@ class Programs:
         own = span.child()
         clock = span.recorder.sources.monotonic_ns
         begun = clock()
-        name = os.path.basename(argv[0])  # noqa: PTH119  (argv[0] is a program's name, not always a path)
+        name = _name(argv)
         with tempfile.TemporaryFile() as errors:
-            process = self._start(argv, errors, url, name)
+            process = self._start(argv, errors, url, own)
             own.record(ProcessStarted(pid=process.pid, role="program", program=name))
             try:
                 code = _wait_group(process)
@@ -63,7 +70,9 @@ class Programs:
             for pid in self._running:
                 _kill_group(pid)
 
-    def _start(self, argv: list[str], errors: IO[bytes], url: str, name: str) -> "subprocess.Popen[bytes]":
+    def _start(self, argv: list[str], errors: IO[bytes], url: str, span: Span) -> "subprocess.Popen[bytes]":
+        name = _name(argv)
+        environment = self._propagation.environment(os.environ, span.stream.trace_id, span.span_id)
         with self._lock:
             if self._stopped:
                 raise ProgramFailed(url, f"{name_of(name)} was not started: the run was asked to stop")
@@ -73,6 +82,7 @@ class Programs:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=errors,
+                    env=environment,
                     start_new_session=True,
                 )
             except OSError as problem:
@@ -83,6 +93,10 @@ class Programs:
     def _forget(self, pid: int) -> None:
         with self._lock:
             self._running.discard(pid)
+
+
+def _name(argv: list[str]) -> str:
+    return os.path.basename(argv[0])  # noqa: PTH119  (argv[0] is a program's name, not always a path)
 
 
 def check_program(argv: tuple[str, ...]) -> None:

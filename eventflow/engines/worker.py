@@ -24,6 +24,7 @@ from pathlib import Path
 from eventflow.errors import StoreError
 from eventflow.interrupts import Interrupts
 from eventflow.metrics import recorded_by
+from eventflow.mirror import Mirror, mirrored_by
 from eventflow.recorder import Recorder
 from eventflow.vocabulary import ProcessStarted
 from eventflow.work import Settings, Workplace
@@ -55,13 +56,14 @@ def leave_ctrl_c_to_parent() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT,))  # what it starts would inherit it
 
 
-def begin_worker(settings: Settings, log: str, run: str) -> None:
+def begin_worker(settings: Settings, log: str, run: str, mirror: Mirror | None) -> None:
     """The initializer of a worker process: opens its own log and gets ready to be interrupted."""
     leave_ctrl_c_to_parent()
     recorder = Recorder(Path(log), run, links=settings.links)
     place = Workplace(settings, recorder)
     _workplaces.append(place)
     _measuring.enter_context(recorded_by(recorder))
+    _measuring.enter_context(mirrored_by(mirror))
     recorder.open_stream(f"process-{recorder.writer}").record(ProcessStarted(pid=os.getpid(), role="worker"))
     # Worker processes leave by os._exit, without atexit; this is what multiprocessing calls before it.
     multiprocessing.util.Finalize(None, _end_worker, args=(place,), exitpriority=10)

@@ -11,6 +11,7 @@ RECENT_SECONDS = 60
 STEPS_MAX = 128
 _SECOND_NS = 1_000_000_000
 _ELAPSED_SECONDS_MIN = 0.05
+_LEFT_SECONDS = 30
 
 
 class Amounts:
@@ -48,7 +49,12 @@ class Amounts:
         elapsed = min(window + rest / _SECOND_NS, (now_ns - since_ns) / _SECOND_NS)
         if elapsed < _ELAPSED_SECONDS_MIN:
             return 0.0
-        return sum(map(self._at, range(second - window, second + 1))) / elapsed
+        return sum(map(self._at, range(max(second - window, since_ns // _SECOND_NS), second + 1))) / elapsed
+
+    def seconds_for(self, amount: int, now_ns: int, since_ns: int) -> float | None:
+        """How long so much more will take at the rate of the last half minute, in seconds; None if nothing goes on."""
+        rate = self.per_second(now_ns, _LEFT_SECONDS, since_ns)
+        return max(0, amount) / rate if rate else None
 
     def recent(self, now_ns: int, since_ns: int, seconds: int = RECENT_SECONDS) -> list[float]:
         """The amounts of the last whole seconds, the oldest first, but for those before `since_ns`."""
@@ -129,7 +135,8 @@ class Course:
         """The course until now. Where nothing was noted nothing happened, or it was as before."""
         if self._begin < 0:
             return []
-        missing = min(STEPS_MAX, (now_ns // _SECOND_NS - self._begin) // self.step_seconds + 1) - len(self._values)
+        now = max(0, now_ns // _SECOND_NS - self._begin) // self.step_seconds
+        missing = min(STEPS_MAX, now + 1) - len(self._values)
         found, before = [], 0.0
         for value in [*self._values, *[None] * missing]:
             if self._sums:

@@ -15,7 +15,6 @@ from eventflow.live.series import Amounts
 from eventflow.live.snapshot import Courses, MachineLine, Order, Snapshot, State, Where
 
 RATE_SECONDS = 5
-LEFT_SECONDS = 30
 _WAITING = (Where.QUEUED, Where.DELAYED)
 
 
@@ -131,11 +130,10 @@ class LiveView:
 
     def _seconds_left(self, now_ns: int, since_ns: int) -> float | None:
         fold, counts = self.fold, self.fold.counts
-        rate = fold.ended.per_second(now_ns, LEFT_SECONDS, since_ns)
-        if self.total is None or not rate:
+        if self.total is None:
             return None
         ended = counts[Stand.COMPLETED] + counts[Stand.FAILED] + counts[Stand.CANCELLED]
-        return max(0, self.total - ended) / rate
+        return fold.ended.seconds_for(self.total - ended, now_ns, since_ns)
 
 
 def _rate(amounts: Amounts, now_ns: int, since_ns: int, whole_seconds: float | None) -> float:

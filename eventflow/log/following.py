@@ -16,6 +16,8 @@ import os
 import re
 import time
 from collections.abc import Collection, Iterator
+from heapq import merge
+from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -40,13 +42,14 @@ from eventflow.log.reader import EventFilter, Position, WriterTail, batch_events
 
 PERIOD_SECONDS = 0.02
 _LOOKS_PER_LOCK = 10
+_MERGED_MAX = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class EventTail:
     """The events of a run as they become durable, from one place on.
 
-    Those of each writer come in its order; between writers in the order in which they are found.
+    Those of each writer come in its order; between writers, what is new at one look comes in the order of time.
 
     Args:
         log: `<store>/<run>/log`.
@@ -63,6 +66,7 @@ class EventTail:
         self._filter = EventFilter(streams, types)
         self._tails: dict[Path, WriterTail] = {}
         self._is_midway = False
+        self._damage: LogDamaged | None = None
 
     def poll(self) -> Iterator[StoredEvent]:
         """The events since the last one that was given. `position` moves on with each.
@@ -73,24 +77,31 @@ class EventTail:
         if self._is_midway:  # the last call's events were not taken to their end
             self._tails.clear()
         self._is_midway = True
-        damage: LogDamaged | None = None
-        for tail in self._writers():
-            try:
-                if tail.may_have_news():
-                    yield from self._poll(tail)
-            except LogDamaged as found:
-                damage = damage or found
-        if damage is not None:
-            raise damage
+        self._damage = None
+        news = [self._told(tail) for tail in self._writers() if tail.may_have_news()]
+        if 1 < len(news) <= _MERGED_MAX:
+            news = [merge(*news, key=itemgetter(0))]
+        for told in news:  # of too many writers, one after the other: each has a file open
+            for _, writer, seq, event in told:
+                self.position[writer] = seq
+                if event is not None:
+                    yield event
+        if self._damage is not None:
+            raise self._damage
         self._is_midway = False
 
-    def _poll(self, tail: WriterTail) -> Iterator[StoredEvent]:
-        writer, before = tail.folder.name, tail.seq
-        for batch in tail.poll():
-            for event in batch_events(batch, before, self._filter, tail.path):
-                self.position[writer] = event.seq
-                yield event
-            self.position[writer] = before = batch.place.seq
+    def _told(self, tail: WriterTail) -> Iterator[tuple[int, str, int, StoredEvent | None]]:
+        """The events of a writer, each with its time and how far that is; and without one, how far a batch was read."""
+        writer, before, time_ns = tail.folder.name, tail.seq, 0
+        try:
+            for batch in tail.poll():
+                for event in batch_events(batch, before, self._filter, tail.path):
+                    time_ns = event.time
+                    yield time_ns, writer, event.seq, event
+                before = batch.place.seq
+                yield time_ns, writer, before, None
+        except LogDamaged as found:
+            self._damage = self._damage or found
 
     def _writers(self) -> list[WriterTail]:
         if self.log.is_dir() and sum(1 for _ in os.scandir(self.log)) == len(self._tails):

@@ -126,5 +126,7 @@ METRICS = View(
         Column("boundaries", "DOUBLE[]", "of a histogram: the upper ends of its buckets, all but the last"),
         Column("buckets", "BIGINT[]", "of a histogram: how many are in each bucket"),
         Column("writer", "VARCHAR", "the process that measured"),
+        Column("max_trace_id", "VARCHAR", "the trace in which the greatest was measured; NULL if in none"),
+        Column("max_span_id", "VARCHAR", "the span in which it was"),
     ),
 )

@@ -622,7 +622,7 @@ WITH told AS (
     SELECT run, writer, time, json_transform(data, '{
         "name": "VARCHAR", "kind": "VARCHAR", "unit": "VARCHAR", "attributes": "MAP(VARCHAR, VARCHAR)", "count": "BIGINT",
         "sum": "DOUBLE", "min": "DOUBLE", "max": "DOUBLE", "last": "DOUBLE", "seconds": "DOUBLE",
-        "boundaries": ["DOUBLE"], "buckets": ["BIGINT"]
+        "boundaries": ["DOUBLE"], "buckets": ["BIGINT"], "max_trace_id": "VARCHAR", "max_span_id": "VARCHAR"
     }') AS data
     FROM log.open_events
     WHERE type = 'metric.measured'
@@ -643,7 +643,9 @@ SELECT
     coalesce(data.seconds, 0) AS seconds,
     coalesce(data.boundaries, []) AS boundaries,
     coalesce(data.buckets, []) AS buckets,
-    writer
+    writer,
+    data.max_trace_id AS max_trace_id,
+    data.max_span_id AS max_span_id
 FROM told
 LEFT JOIN made.sittings ON sittings.run = told.run AND told.time >= since_ns AND told.time < until_ns;
 

@@ -96,7 +96,9 @@ class Exporting:
         self._resources = Resources(folder.info())
         self._fold, self._sampler = SpanFold(folder.run), Sampler(settings.policy)
         self._scope = InstrumentationScope("eventflow", VERSION)
-        self._measures = MetricProjection(folder.info(), self._resources) if "metrics" in settings.protocols else None
+        self._measures: MetricProjection | None = None
+        if "metrics" in settings.protocols:
+            self._measures = MetricProjection(folder.info(), self._resources, settings.metrics)
         self._spans: list[FinishedSpan] = []
         self._events: list[StoredEvent] = []
         self._since: float | None = None  # when the first of these came
@@ -138,7 +140,7 @@ class Exporting:
                 for _ in self._sampler.feed(self._feed(event)):
                     pass
                 if self._measures is not None and self._measures.due(event.time):
-                    self._measures.data()
+                    self._measures.skip()
             if self._stopped.is_set():
                 return
 
@@ -316,7 +318,7 @@ class Resources:
         self._info = info
         self._added = OTELResourceDetector().detect()
         self._pids: dict[str, int] = {}
-        self._made: dict[str, Resource] = {}
+        self._made: dict[tuple[str, int | None], Resource] = {}
 
     def feed(self, event: StoredEvent) -> None:
         """Learn from the events which number a writer's process had."""
@@ -327,10 +329,10 @@ class Resources:
 
     def __call__(self, writer: str) -> Resource:
         """The resource of a writer."""
-        made = self._made.get(writer)
+        known = writer, self._pids.get(writer)
+        made = self._made.get(known)
         if made is None:
-            own = resource_attributes(self._info, writer, self._pids.get(writer))
-            made = self._made[writer] = _Resource({**own, **self._added.attributes})
+            made = self._made[known] = _Resource({**resource_attributes(self._info, *known), **self._added.attributes})
         return made
 
 

@@ -6,12 +6,15 @@ A value that cannot be is an error in one line, not a warning in a log.
 """
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from eventflow.errors import UsageError, name_of
 from eventflow.redaction import redact_url
+from instrumentation.otlp import metric_settings
+from instrumentation.otlp.honoured import Honoured
+from instrumentation.otlp.metric_settings import MetricSettings, check_limits, read_metric_settings
 from instrumentation.traces.sampling import ALL, Policy
 
 Signal = Literal["traces", "metrics", "logs"]
@@ -22,13 +25,6 @@ _DEFAULT_ENDPOINTS: dict[Protocol, str] = {"http/protobuf": "http://localhost:43
 _COMPRESSIONS = frozenset(("none", "gzip", "deflate"))
 BATCH_SPANS = 2_000
 BATCH_SECONDS = 1.0
-
-
-class Honoured(NamedTuple):
-    """A variable, and what it does here."""
-
-    name: str
-    effect: str
 
 
 HONOURED = (
@@ -51,6 +47,7 @@ HONOURED = (
     ),
     Honoured("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", f"how many spans go together; {BATCH_SPANS}"),
     Honoured("OTEL_BSP_SCHEDULE_DELAY", f"how long a span waits for company, in ms; {BATCH_SECONDS * 1000:.0f}"),
+    *metric_settings.HONOURED,
 )
 
 
@@ -62,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
         endpoints: where each goes, without credentials, for people to read.
         policy: which traces.
         batch_spans, batch_seconds: how many spans go together, and how long one waits for company.
+        metrics: how metrics are exported.
     """
 
     protocols: dict[Signal, Protocol]
@@ -69,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True):
     policy: Policy = ALL
     batch_spans: int = BATCH_SPANS
     batch_seconds: float = BATCH_SECONDS
+    metrics: MetricSettings = MetricSettings()
 
 
 def is_asked_for(environ: Mapping[str, str]) -> bool:
@@ -99,12 +98,15 @@ def read_settings(environ: Mapping[str, str], *, policy: Policy | None = None, l
         if chosen == "otlp" or (chosen is None and (signal != "logs" or logs)):
             protocols[signal] = _protocol(environ, signal)
             _check(environ, signal)
+    if "logs" in protocols:
+        check_limits(environ)
     return Settings(
         protocols=protocols,
         endpoints={signal: _endpoint(environ, signal, protocol) for signal, protocol in protocols.items()},
         policy=policy or _sampler(environ),
         batch_spans=int(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS, least=1)),
         batch_seconds=_number(environ, "OTEL_BSP_SCHEDULE_DELAY", BATCH_SECONDS * 1000) / 1000,
+        metrics=read_metric_settings(environ) if "metrics" in protocols else MetricSettings(),
     )
 
 

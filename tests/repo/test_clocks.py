@@ -4,13 +4,12 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-WALL_CLOCK = re.compile(r"(?<!m)time_ns\b|time\.time\(|datetime\.now\(|\.utcnow\(|CLOCK_REALTIME")
+WALL_CLOCK = re.compile(r"(?<!m)time_ns\(\)|\btime\.time_ns\b|time\.time\(|datetime\.now\(|\.utcnow\(|CLOCK_REALTIME")
 READERS = {
     "eventflow/cli/prompt.py": "when a query saw the store, to show it",
     "eventflow/cli/top_watch.py": "how long ago an event was, to show it",
     "eventflow/director/origins.py": "Retry-After and RateLimit headers that name a time",
     "eventflow/log/runs.py": "the name of a run",
-    "eventflow/log/views.py": "the name of a column",
     "eventflow/recorder.py": "the time of an event",
     "eventflow/sources.py": "the clock itself",
     "eventflow/sweep.py": "the name of a sweep",

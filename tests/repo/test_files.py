@@ -8,7 +8,7 @@ import pytest
 from tests.conftest import PARTS
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = (".ci", "analysis", "benchmarks", "docs", "eventflow", "instrumentation", "stages", "tests")
+FOLDERS = (".ci", "analysis", "benchmarks", "docs", "eventflow", "instrumentation", "otel", "stages", "tests")
 WANTED = (
     ".ci/run",
     ".editorconfig",
@@ -20,6 +20,7 @@ WANTED = (
     "Makefile",
     "README.md",
     "SECURITY.md",
+    "docker-compose.otel.yml",
     "pyproject.toml",
     "requirements-dev.txt",
     "requirements.txt",
@@ -77,10 +78,15 @@ def test_ci_is_a_program() -> None:
 
 
 def test_ci_installs_the_parts_that_it_requires() -> None:
-    """Every part that EVENTFLOW_REQUIRE_PARTS=1 asks for is among the Debian packages that `.ci/run` installs."""
-    found = re.search(r"^debian_packages=\((.+)\)$", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
-    assert found
-    assert not {part.debian_package for part in PARTS.values() if part.always} - set(found[1].split())
+    """`.ci/run` installs from Debian, or builds, every part that EVENTFLOW_REQUIRE_PARTS=1 asks for."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    installed, built = (
+        set(re.findall(rf"^{name}=\((.+)\)$", script, re.MULTILINE)[0].split())
+        for name in ("debian_packages", "built_parts")
+    )
+    wanted = [part for part in PARTS.values() if part.always]
+    assert not {part.debian_package for part in wanted if part.debian_package} - installed
+    assert {part.program for part in wanted if not part.debian_package} == built
 
 
 def test_the_changelog_has_this_version() -> None:

@@ -225,3 +225,13 @@ def test_a_run_of_very_many_writers_needs_few_descriptors(tmp_path: Path) -> Non
     command = [sys.executable, "-c", READER, str(folder.log), str(WRITERS // 2)]
     reader = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (reader.stdout.strip(), reader.stderr) == (str(WRITERS), "")
+
+
+def test_the_rest_takes_as_long_as_the_last_half_minute_says() -> None:
+    """What ended before a resume says nothing about it; without anything that ended nobody knows."""
+    ended, second = Amounts(), 1_000_000_000
+    assert ended.seconds_for(10, 40 * second, 20 * second) is None
+    for at in (*range(10, 20), *range(30, 40)):
+        ended.add(at * second, 2)
+    assert ended.seconds_for(30, 40 * second, 30 * second) == 15.0
+    assert ended.seconds_for(-1, 40 * second, 30 * second) == 0.0

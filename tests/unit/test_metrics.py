@@ -16,7 +16,7 @@ from eventflow.log.runs import RunFolder, create_run
 from eventflow.log.sql import query
 from eventflow.measuring_events import MetricMeasured
 from eventflow.recorder import Recorder
-from eventflow.vocabulary import decode_payload
+from eventflow.vocabulary import RecorderDropped, decode_payload
 
 PAGES = metrics.counter("test.pages", unit="{page}")
 OPEN = metrics.up_down_counter("test.open", unit="{connection}")
@@ -179,13 +179,15 @@ def test_an_odd_attribute_hides_no_other(run: RunFolder) -> None:
 
 
 def test_a_measurement_that_cannot_be_recorded_is_counted(run: RunFolder) -> None:
-    """A sum that overflows, or an event that is too long, is no event; the others are, and the run ends in order."""
+    """A sum that overflows, or an event that is too long, is no event; the others are, and the log says how many."""
     with recording(run):
         PAGES.add(1, {f"{number:04}" + "x" * 900: "y" * 1_000 for number in range(600)})
         LIMIT.set(4)
         book = metrics._books[-1]
     assert [payload.name for payload in measured(run)] == ["test.limit"]
     assert book.failed == 1
+    lost = [payload for payload in map(decode_payload, read_events(run.log)) if isinstance(payload, RecorderDropped)]
+    assert [payload.count for payload in lost] == [1]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

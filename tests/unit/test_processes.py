@@ -66,6 +66,8 @@ def test_the_name_of_a_program_cannot_confuse_the_fields(name: bytes) -> None:
         cpu_seconds=17 * TICK,
         threads=9,
         resident_bytes=321 * os.sysconf("SC_PAGE_SIZE"),
+        user_seconds=7 * TICK,
+        system_seconds=5 * TICK,
     )
 
 

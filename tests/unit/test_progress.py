@@ -6,9 +6,11 @@ import msgspec
 import pytest
 
 from eventflow.event import Event, Payload
+from eventflow.log.format import decode_event
 from eventflow.measuring_events import ProcessReading, ProcessSampled
 from eventflow.progress import FAILURES_KEPT_MAX, RequestState, Tally, request_number
 from eventflow.vocabulary import (
+    RecorderDropped,
     RequestCancelled,
     RequestCompleted,
     RequestFailed,
@@ -54,6 +56,25 @@ def test_each_request_counts_once_in_its_last_state_whatever_the_order() -> None
         assert tally.completed_bytes(2) is None
         assert list(tally.failures) == [2]
         assert tally.events == len(lines)
+
+
+def test_an_event_that_is_decoded_counts_as_its_line() -> None:
+    """Whoever has decoded events need not encode them again; what was lost counts by number, and a place is known."""
+    lines = [
+        line("run", 0, RunStarted(stage="serial", workers=1)),
+        *story(0, RequestCompleted(name="n", bytes=10, seconds=1.0)),
+        *story(3, RequestFailed(error="E", message="m", seconds=1.0)),
+        line("run", 1, RecorderDropped(count=4)),
+        line("run", 2, RunCompleted()),
+    ]
+    fed, taken = Tally(), Tally()
+    fed.feed(lines)
+    for each in lines:
+        taken.take(decode_event(each))
+    for tally in (fed, taken):
+        assert (tally.counts, tally.bytes, tally.events, tally.run_state) == (fed.counts, 10, len(lines), "completed")
+        assert tally.events_lost == 4
+        assert [tally.version(number) for number in (0, 1, 3, 100)] == [2, -1, 2, -1]
 
 
 def test_only_the_first_failures_are_kept() -> None:

@@ -13,7 +13,15 @@ import httpx
 import pytest
 
 from eventflow.errors import InvalidRequest, UsageError
-from eventflow.request import LINE_BYTES_MAX, BadLine, Request, count_requests, open_input, read_requests
+from eventflow.request import (
+    LINE_BYTES_MAX,
+    BadLine,
+    Request,
+    count_requests,
+    expected_requests,
+    open_input,
+    read_requests,
+)
 
 SHA256 = "0123456789ABCDEF" * 4
 
@@ -373,3 +381,15 @@ def test_what_is_no_regular_file_is_not_counted(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path in ("-", str(tmp_path), str(tmp_path / "missing"), str(tmp_path / "pipe"), "a\0b", "/dev/null"):
         assert count_requests(path) is None
+
+
+def test_the_length_of_an_input_is_known_while_it_is_what_it_was(tmp_path: Path) -> None:
+    """By size and time, as the run's settings have them; not of what is gone, changed, or no file."""
+    path = tmp_path / "urls.txt"
+    path.write_text("https://example.org/a\nhttps://example.org/b\n")
+    status = path.stat()
+    settings = {"source": str(path), "source_size": status.st_size, "source_mtime_ns": status.st_mtime_ns}
+    assert expected_requests(settings) == 2
+    for changed in ({"source_size": 1}, {"source_mtime_ns": 1}, {"source": None}, {"source": str(tmp_path / "gone")}):
+        assert expected_requests(settings | changed) is None
+    assert expected_requests({"source": "a\0b"}) is None

@@ -92,6 +92,27 @@ def test_a_tail_that_is_left_midway_goes_on_there(run: RunFolder) -> None:
     assert seen == list(range(20))
 
 
+def test_what_several_writers_wrote_comes_in_the_order_of_time(run: RunFolder) -> None:
+    """So a run that is over is told as it went; also when the loop is left midway, each event comes once."""
+    for writer, shift in (("a", 0), ("b", 1), ("c", 2)):
+        with Appender(run.log, writer) as appender:
+            script = Script(run.run, writer)
+            events = [msgspec.structs.replace(script.event(n), time=10 * n + shift) for n in range(12)]
+            for start in range(0, 12, 5):
+                appender.append(events[start : start + 5])
+    assert [event.time for event in EventTail(run.log).poll()] == [
+        10 * n + shift for n in range(12) for shift in range(3)
+    ]
+    tail, seen = EventTail(run.log), []
+    for count in range(1, 30):
+        for place, event in enumerate(tail.poll(), 1):
+            seen.append((event.writer, event.seq))
+            assert tail.position[event.writer] == event.seq
+            if place == count % 4 + 1:
+                break
+    assert sorted(seen) == [(writer, seq) for writer in "abc" for seq in range(12)]
+
+
 def test_a_tail_meets_segments_that_are_sealed_on_the_way(run: RunFolder) -> None:
     """Before, in and after its place; each event once."""
     tail, seen = EventTail(run.log), list[int]()
