@@ -20,6 +20,7 @@ on the second. Times are the run's own, without Python's start; "until arrived" 
 collector has taken the last span. The collector's own count tells whether all arrived.
 
     python benchmarks/tracing.py --scenario latency --requests 5000 --repeat 5
+    python benchmarks/tracing.py --project 100000 --repeat 3
 """
 
 import argparse
@@ -38,7 +39,7 @@ from benchmarks._tracing_project import count_spans, export_run, make_job, recor
 from benchmarks._tracing_run import MODES, NEEDS_COLLECTOR, Measured, Mode, run_mode
 
 SCENARIOS = ("latency", "cpu", "cost")
-REQUESTS = {"latency": 5_000, "cpu": 20_000, "cost": 3_000}
+REQUESTS = {"latency": 10_000, "cpu": 30_000, "cost": 3_000}
 LATENCY_SECONDS = 0.020
 GOAL_SHARES = {"latency": 0.05, "cpu": 0.25}
 GOAL_TIMES_CHEAPER = 5.0
@@ -53,8 +54,7 @@ def main() -> None:
     base = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
     with contextlib.ExitStack() as stack:
         work, store = _fresh(stack, base), _fresh(stack, options.store_folder)
-        cores = "1" if options.project and not options.scenario and (os.cpu_count() or 1) > 1 else None
-        collector = stack.enter_context(run_collector(work, cores)) if collector_path() else None
+        collector = stack.enter_context(run_collector(_fresh(stack, base))) if collector_path() else None
         print(f"files in {work.parent}, stores in {store.parent}; {os.cpu_count()} cores; {options.repeat} rounds")
         if collector is None:
             print(f"not measured, since {HOW_TO_GET}: what goes to a collector")
@@ -66,8 +66,10 @@ def main() -> None:
                 with _server(name, requests, work) as urls:
                     rounds = _measure(urls, options, work, store, collector)
                 _show_modes(name, requests, options.concurrency, rounds)
-        if options.project and collector:
-            _show_project(options, work, store, collector, "0" if cores else None)
+        if options.project:
+            theirs, ours = ("1", "0") if (os.cpu_count() or 1) > 1 else (None, None)
+            collector = stack.enter_context(run_collector(_fresh(stack, base), theirs))
+            _show_project(options, work, store, collector, ours)
 
 
 def _parse() -> argparse.Namespace:
