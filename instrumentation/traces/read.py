@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 
+from eventflow.event import StoredEvent
 from eventflow.log.following import EventTail
 from eventflow.log.runs import RunFolder
 from instrumentation.traces.fold import SpanFold
@@ -11,7 +12,11 @@ _WORKER = "process-"
 
 
 def read_spans(
-    folder: RunFolder, *, stream: str | None = None, streams: Collection[str] | None = None
+    folder: RunFolder,
+    *,
+    stream: str | None = None,
+    streams: Collection[str] | None = None,
+    see: Callable[[StoredEvent], None] | None = None,
 ) -> Iterator[FinishedSpan]:
     """The spans of a run in the order in which they ended, those of one stream (`request-17`, `run`) if it is named.
 
@@ -22,6 +27,7 @@ def read_spans(
         folder: the run.
         stream: the only stream that is wanted.
         streams: the only ones, where there are several.
+        see: is given each event that is read before the spans that it ends.
 
     Raises:
         LogDamaged: the log is not what was written; what stands before was given.
@@ -30,6 +36,8 @@ def read_spans(
     is_live = folder.is_live()  # before the last events are read: what is written after that is a run that goes on
     fold = SpanFold(folder.run, _needed(wanted))
     for event in EventTail(folder.log, streams=_looked_for(wanted)).poll():
+        if see is not None:
+            see(event)
         for span in fold.feed(event):
             if wanted is None or span.stream in wanted:
                 yield span
