@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.parse
@@ -20,6 +21,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from tests.conftest import require_part
 from tests.support.collector import Collector
+from tests.support.faulty_collector import FaultyCollector
 from tests.support.jaeger import Jaeger
 from tests.support.running import Program, free_port, wait_for
 
@@ -139,6 +141,36 @@ def test_a_kill_while_it_delivers_repeats_nothing(make_collector: Callable[..., 
         collector.kill()
         collector.start()
     assert_all_arrive_once(sender, jaeger)
+
+
+def test_exports_that_come_while_it_starts_harm_nothing(
+    make_collector: Callable[..., Collector], tmp_path: Path
+) -> None:
+    """Two senders never pause while it is killed and started twenty times: what is acknowledged arrives."""
+    with FaultyCollector() as backend:
+        collector = make_collector(backend.grpc.removeprefix("http://"))
+        senders, over = [Sender(collector, f"restless {number}") for number in range(2)], threading.Event()
+
+        def send(sender: Sender) -> None:
+            while not over.is_set():
+                sender.send()
+                sender.refused.clear()
+
+        threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
+        for thread in threads:
+            thread.start()
+        for _ in range(20):
+            collector.start()
+            time.sleep(0.1)
+            collector.kill()
+        over.set()
+        for thread in threads:
+            thread.join()
+        collector.start()
+        assert "panic" not in collector.log.read_text()
+        acknowledged = senders[0].acknowledged | senders[1].acknowledged
+        assert acknowledged
+        wait_for(lambda: acknowledged <= set(backend.received.taken), what="spans are lost", seconds=20)
 
 
 def test_a_queue_that_is_full_refuses(make_collector: Callable[..., Collector], tmp_path: Path) -> None:

@@ -210,6 +210,26 @@ def test_the_configurations_fit_the_compose_file(services: dict[str, Service]) -
     assert "collector:/var/lib/otelcol" in services["collector"]["volumes"]
 
 
+def test_the_receiver_before_a_queue_starts_after_it() -> None:
+    """A receiver is given one kind of data, or none of its exporters has a queue on disk.
+
+    One of several kinds may start before an exporter of one of them, whose queue is then damaged by what comes in.
+    """
+    collector = configuration("collector.yaml")
+    kinds: dict[str, set[str]] = {}
+    for name, line in collector["service"]["pipelines"].items():
+        for receiver in line["receivers"]:
+            kinds.setdefault(receiver, set()).add(name.partition("/")[0])
+    for line in collector["service"]["pipelines"].values():
+        stored = [name for name in line["exporters"] if "storage" in _queue(collector["exporters"][name])]
+        assert not stored or all(len(kinds[receiver]) == 1 for receiver in line["receivers"])
+
+
+def _queue(exporter: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = exporter.get("sending_queue", {})
+    return found
+
+
 def test_every_variable_has_a_default() -> None:
     """The containers set none of them; only tests do."""
     found = {name: VARIABLE.findall((OTEL / name).read_text(encoding="utf-8")) for name in WITH_VARIABLES}
@@ -221,6 +241,8 @@ def test_nothing_stands_between_an_export_and_the_disk() -> None:
     """What makes the collector lossless: no processor that answers first, a queue on the disk, no end of trying."""
     collector = configuration("collector.yaml")
     assert all(line["processors"] == ["memory_limiter"] for line in collector["service"]["pipelines"].values())
+    passed_on = collector["exporters"]["otlp_grpc/queue"]
+    assert passed_on["sending_queue"]["enabled"] is passed_on["retry_on_failure"]["enabled"] is False
     exporter = collector["exporters"]["otlp_grpc/jaeger"]
     assert exporter["retry_on_failure"]["max_elapsed_time"] == "0s"
     assert exporter["sending_queue"]["storage"] == "file_storage/queue"

@@ -37,6 +37,7 @@ class Collector(Program):
         environment = {
             "COLLECTOR_HOST": "127.0.0.1",
             **{f"COLLECTOR_{name}_PORT": str(port) for name, port in ports.items()},
+            "COLLECTOR_INNER_ENDPOINT": f"127.0.0.1:{free_port()}",
             "COLLECTOR_FOLDER": str(folder),
             "COLLECTOR_JAEGER_ENDPOINT": jaeger,
             **(settings or {}),
