@@ -39,7 +39,7 @@ from benchmarks._tracing_project import count_spans, export_run, make_job, recor
 from benchmarks._tracing_run import MODES, NEEDS_COLLECTOR, Measured, Mode, run_mode
 
 SCENARIOS = ("latency", "cpu", "cost")
-REQUESTS = {"latency": 10_000, "cpu": 30_000, "cost": 3_000}
+REQUESTS = {"latency": 10_000, "cpu": 20_000, "cost": 3_000}
 LATENCY_SECONDS = 0.020
 GOAL_SHARES = {"latency": 0.05, "cpu": 0.25}
 GOAL_TIMES_CHEAPER = 5.0
