@@ -1,11 +1,12 @@
 """Writes the parts of the documents that are made from the program.
 
-They are the views in docs/sql.md, the instruments in docs/metrics.md, and docs/cookbook.md.
+They are the views in docs/sql.md, the instruments in docs/metrics.md, the attributes and variables in docs/tracing.md,
+and docs/cookbook.md.
 
     python docs/make_pages.py
 
-A test compares, so run this after a change to eventflow/log/views.py, eventflow/log/recipes/ or
-instrumentation/measures/instruments.py.
+A test compares, so run this after a change to eventflow/log/views.py, eventflow/log/recipes/,
+instrumentation/measures/instruments.py, instrumentation/traces/attributes.py or instrumentation/otlp/settings.py.
 """
 
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 from eventflow.log.cookbook import RECIPES
 from eventflow.log.views import VIEWS, View
 from instrumentation.measures.instruments import markdown
+from instrumentation.otlp.settings import variable_table
+from instrumentation.traces.attributes import attribute_table
 
 DOCS = Path(__file__).parent
 BEGIN, END = "<!-- made by docs/make_pages.py -->\n\n", "<!-- until here -->\n"
@@ -39,10 +42,14 @@ def sql_page(before: str) -> str:
     return replaced(before, "".join(map(view_section, VIEWS)))
 
 
-def replaced(before: str, made: str) -> str:
-    """A page with what is made in it as it is, and all the rest as it was."""
-    head, _, rest = before.partition(BEGIN)
-    return head + BEGIN + made + END + rest.partition(END)[2]
+def replaced(before: str, *made: str) -> str:
+    """A page with what is made in it as it is, one piece after the other, and all the rest as it was."""
+    page, rest = "", before
+    for piece in made:
+        head, _, rest = rest.partition(BEGIN)
+        page += head + BEGIN + piece + END
+        rest = rest.partition(END)[2]
+    return page + rest
 
 
 def cookbook_page() -> str:
@@ -52,10 +59,11 @@ def cookbook_page() -> str:
 
 def pages() -> dict[Path, str]:
     """What each document should be."""
-    sql, metrics = DOCS / "sql.md", DOCS / "metrics.md"
+    sql, metrics, tracing = DOCS / "sql.md", DOCS / "metrics.md", DOCS / "tracing.md"
     return {
         sql: sql_page(sql.read_text(encoding="utf-8")),
         metrics: replaced(metrics.read_text(encoding="utf-8"), markdown() + "\n"),
+        tracing: replaced(tracing.read_text(encoding="utf-8"), attribute_table() + "\n\n", variable_table() + "\n\n"),
         DOCS / "cookbook.md": cookbook_page(),
     }
 

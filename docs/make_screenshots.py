@@ -1,7 +1,8 @@
-"""Makes the pictures of the documents: the end of `eventflow demo` and `eventflow top` as drawings, and the report.
+"""Makes the pictures of the documents: `eventflow demo`, `top` and `trace` as drawings, and the report.
 
     python docs/make_screenshots.py -o docs/images/
     python docs/make_screenshots.py --only top
+    python docs/make_screenshots.py --only trace
     python docs/make_screenshots.py --page ladder.html -o docs/images/
 
 The report, in light and dark, needs Chromium and its driver (`apt install chromium chromium-driver`).
@@ -37,6 +38,7 @@ HEIGHT_PIXELS_MAX = 2400
 SECONDS_MAX = 30
 TOP_SECONDS = 14
 TOP_COLUMNS = 110
+TRACE_COLUMNS = 120
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",
@@ -150,6 +152,39 @@ def top(folder: Path) -> str:
     return shown.stdout
 
 
+def trace(folder: Path) -> str:
+    """What `eventflow trace` shows of a request that was tried again, over a connection that another had before."""
+    failing = {"500": 0.04, "503": 0.04, "short-body": 0.04}
+    with start_origin(
+        OriginSettings(
+            files=40,
+            size=400_000,
+            size_spread=0.6,
+            latency_s=0.12,
+            latency_spread=0.5,
+            bandwidth=2_000_000,
+            faults=failing,
+        )
+    ) as origin:
+        (folder / "urls.txt").write_text("".join(f"{entry.url}\n" for entry in origin.entries()))
+        command = [sys.executable, "-m", "eventflow"]
+        subprocess.run([*command, "run", "lineage", "-i", "urls.txt", "--quiet"], cwd=folder, check=True)
+        select = (
+            "SELECT number FROM requests WHERE attempts BETWEEN 2 AND 3 ORDER BY attempts DESC, wait_seconds LIMIT 1"
+        )
+        asked = subprocess.run([*command, "sql", select], cwd=folder, capture_output=True, text=True, check=True)
+    number = asked.stdout.splitlines()[-1]
+    colours = os.environ | {"FORCE_COLOR": "1", "COLUMNS": str(TRACE_COLUMNS)}
+    return subprocess.run(
+        [*command, "trace", "latest", "--request", number],
+        cwd=folder,
+        env=colours,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
 def both_schemes(chrome: webdriver.Chrome, report: Path, folder: Path, name: str, width: int) -> None:
     """Pictures of a page in light and in dark."""
     for scheme in ("light", "dark"):
@@ -157,11 +192,13 @@ def both_schemes(chrome: webdriver.Chrome, report: Path, folder: Path, name: str
 
 
 def main() -> None:
-    """Write demo.svg, top.svg, report-light.png and report-dark.png."""
+    """Write demo.svg, top.svg, trace.svg, report-light.png and report-dark.png."""
     parser = argparse.ArgumentParser(description="Run the demo and take pictures of its end and its report.")
     parser.add_argument("-o", "--out", type=Path, default=Path("docs/images"), help="the folder for the pictures")
     parser.add_argument("--width", type=int, default=WIDTH_PIXELS, help="the width of the page, in pixels")
-    parser.add_argument("--only", choices=["top", "report"], help="make this one; `top` needs no browser")
+    parser.add_argument(
+        "--only", choices=["top", "trace", "report"], help="make this one; the first two need no browser"
+    )
     parser.add_argument("--page", type=Path, help="take pictures of this report instead, by its name")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
@@ -169,10 +206,13 @@ def main() -> None:
         with browser() as chrome:
             both_schemes(chrome, given.page, given.out, given.page.stem, given.width)
         return
-    if given.only != "report":
+    if given.only in (None, "trace"):
+        with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder:
+            terminal_picture(trace(Path(folder)), "eventflow trace", given.out / "trace.svg", columns=TRACE_COLUMNS)
+    if given.only in (None, "top"):
         with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder:
             terminal_picture(top(Path(folder)), "eventflow top", given.out / "top.svg", columns=TOP_COLUMNS)
-    if given.only == "top":
+    if given.only in ("top", "trace"):
         return
     with tempfile.TemporaryDirectory(prefix="eventflow-pictures-") as folder, browser() as chrome:
         output, report = demo(Path(folder))

@@ -88,8 +88,7 @@ class Propagation:
     Attributes:
         caller: the span that this process was started for, if somebody said so.
 
-    Raises:
-        UsageError: OTEL_PROPAGATORS names something that is not known here.
+    What OTEL_PROPAGATORS names and nobody knows here is left out; see `require_known`.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
@@ -193,13 +192,25 @@ def _place(origin: str) -> tuple[str, str, int]:
     return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
-def _chosen(text: str) -> tuple[str, ...]:
-    """The names in OTEL_PROPAGATORS, each once, in their order; none of them where one is `none`."""
-    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
-    for name in names:
+def require_known(environ: Mapping[str, str]) -> None:
+    """Whoever asks for propagation is told what cannot be had; who does not is left in peace, as OpenTelemetry demands.
+
+    Raises:
+        UsageError: OTEL_PROPAGATORS names something that is not known here.
+    """
+    for name in _names(environ.get(VARIABLE, "")):
         if name not in CHOICES:
             raise UsageError(f"{VARIABLE} has the unknown {name_of(name)}", f"give some of {', '.join(CHOICES)}")
-    return () if "none" in names else names or _DEFAULT
+
+
+def _chosen(text: str) -> tuple[str, ...]:
+    """The known names in OTEL_PROPAGATORS, each once, in their order; none of them where one is `none`."""
+    names = _names(text)
+    return () if "none" in names else tuple(name for name in names or _DEFAULT if name in CHOICES)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip().lower())))
 
 
 def _context(trace_id: str, span_id: str, *, is_sampled: bool) -> Context | None:

@@ -27,7 +27,7 @@ from eventflow.metrics import recorded_by
 from eventflow.mirror import mirrored_by
 from eventflow.own_tally import OwnTally
 from eventflow.progress import FAILURES_KEPT_MAX, Failure, Tally
-from eventflow.propagation import Propagation
+from eventflow.propagation import Propagation, require_known
 from eventflow.recorder import Recorder, Span
 from eventflow.redaction import redact_command
 from eventflow.request import BadLine, Request, count_requests
@@ -94,7 +94,8 @@ def start(
     Raises:
         UsageError: nothing was done, because something asked for cannot be.
     """
-    Propagation(os.environ)  # which refuses what it does not know
+    if settings.propagate:
+        require_known(os.environ)
     find_stage(settings.stage).load()  # so that the run begins with its work, not with loading libraries
     items: Iterator[Request | BadLine] = from_file(source) if source else from_urls(urls)
     first = next(items, None)
@@ -140,7 +141,8 @@ def resume(folder: RunFolder, *, source: str | None = None, program: tuple[str, 
         settings = msgspec.convert(folder.info().settings, Settings)
     except msgspec.ValidationError as problem:
         raise StoreError(f"{folder.path / 'run.json'} does not hold a run's settings ({problem})") from problem
-    Propagation(os.environ)
+    if settings.propagate:
+        require_known(os.environ)
     settings = _with_program(settings, program)
     find_stage(settings.stage).load()
     items = again(settings, folder.path, source)

@@ -58,6 +58,7 @@ PARTS = {
         Part("openssl", "openssl", always=True),
         Part("time", "time", always=True),
         Part("otelcol", always=True),
+        Part("prometheus"),
     )
 }
 

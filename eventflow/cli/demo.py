@@ -186,7 +186,7 @@ def _suggest(report: str | None, run: str, store: Path | None) -> None:
     program, option = program_name(), f" --store {shlex.quote(str(store))}" if store else ""
     query = "FROM requests SELECT error, count(*) WHERE state = 'failed' GROUP BY error"
     for arguments, comment in (
-        (f"events {run} --stream request-0{option}", "one request, step by step"),
+        (f"trace {run}{option}", "where the time went, and one request step by step"),
         (f'sql "{query}"{option}', "why some failed"),
         ("demo problem", "what each stage is bad at, seen by running it"),
         ("sweep --requests 1,10,...,1000", "the same over growing numbers of requests"),

@@ -24,6 +24,7 @@ from eventflow.cli.run import resume, run
 from eventflow.cli.show import events, runs
 from eventflow.cli.sweep import sweep
 from eventflow.cli.top import top
+from eventflow.cli.trace import trace
 from eventflow.errors import EventflowError, StoreError
 
 USAGE, FAULT, INTERRUPTED = 2, 3, 130
@@ -55,6 +56,7 @@ for command in (
     runs,
     top,
     events,
+    trace,
     sql,
     sweep,
     compare,
@@ -102,6 +104,6 @@ def _explain_usage(wrong: typer.exceptions.TyperException) -> int:
     """One line in place of a frame: what is wrong, and where the help is."""
     context = getattr(wrong, "ctx", None)
     command = context.command_path if context else "eventflow"
-    text = getattr(wrong, "format_message", lambda: str(wrong))()
-    sys.stderr.write(f"eventflow: {text.strip().rstrip('.')}: see `{command} --help`\n" if text else "")
+    text = " ".join(getattr(wrong, "format_message", lambda: str(wrong))().split())
+    sys.stderr.write(f"eventflow: {text.rstrip('.')}: see `{command} --help`\n" if text else "")
     return USAGE

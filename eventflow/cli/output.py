@@ -4,6 +4,7 @@ Results go to standard output, everything about how it is going to standard erro
 Colours and moving lines only on a terminal, and never with `NO_COLOR`.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH = 200
+DRAWING_WIDTH = 100
 
 
 def result_console() -> Console:
@@ -20,6 +22,18 @@ def result_console() -> Console:
     return Console(
         width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, soft_wrap=not sys.stdout.isatty()
     )
+
+
+def drawing_console() -> Console:
+    """Standard output for what is drawn to a width: the terminal's; in a pipe that of COLUMNS, or 100 columns."""
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isascii() and columns.isdecimal() and int(columns) else DRAWING_WIDTH
+    return Console(width=None if sys.stdout.isatty() else width, highlight=False)
+
+
+def is_unicode(console: Console) -> bool:
+    """Whether what is printed there may be more than ASCII."""
+    return console.encoding.lower().startswith("utf")
 
 
 def status_console() -> Console:

@@ -40,6 +40,15 @@ def open_bytes_bar(label: str, total: int, *, shown: bool) -> Iterator[Callable[
         yield lambda size: progress.advance(bar, size)
 
 
+@contextmanager
+def open_events_bar(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar for events that are read, gone at its end; gives what sets it to a number of them."""
+    columns = (TextColumn(_LABEL), BarColumn(_WIDTH), TextColumn("{task.completed:,.0f} events"), TimeRemainingColumn())
+    with Progress(*columns, console=status_console(), transient=True) as progress:
+        bar = progress.add_task(label, total=total)
+        yield lambda count: progress.update(bar, completed=count)
+
+
 class _Counts(ProgressColumn):
     """Done, failed and the rate since the start."""
 

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.text import Text
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J"
@@ -195,11 +195,12 @@ def _undisturbed() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def rendered(lines: Sequence[Text], console: Console) -> Iterator[str]:
-    """Each line with the colours that the terminal has."""
+def rendered(lines: Sequence[Text], console: Console, *, whole: bool = False) -> Iterator[str]:
+    """Each line with the colours that the terminal has; cut where that ends, unless the whole of it is wanted."""
+    overflow: OverflowMethod = "ignore" if whole else "crop"
     with console.capture() as capture:
         for line in lines:
-            console.print(line, no_wrap=True, overflow="crop", crop=True, end="\n")
+            console.print(line, no_wrap=True, overflow=overflow, crop=not whole, end="\n")
     yield from capture.get().split("\n")[: len(lines)]
 
 

@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from eventflow.cli.live_run import GOOD_BYE
+from eventflow.cli.output import drawing_console, is_unicode
 from eventflow.cli.top_frame import Look, frame
 from eventflow.cli.top_screen import Left, Screen, rendered
 from eventflow.cli.top_text import ASCII, UNICODE, Glyphs
@@ -23,7 +24,6 @@ from eventflow.live.view import LiveView
 from eventflow.log.runs import RunFolder
 from eventflow.request import expected_requests
 
-_WIDTH_OF_A_PIPE = 100
 _ROWS_MIN = 20
 _NICE = 5
 _ORDERS: tuple[Order, ...] = get_args(Order)
@@ -90,16 +90,14 @@ def is_screen() -> bool:
 
 
 def _glyphs(console: Console) -> Glyphs:
-    return UNICODE if console.encoding.lower().startswith("utf") else ASCII
+    return UNICODE if is_unicode(console) else ASCII
 
 
 def print_frame(follower: Follower) -> None:
     """One frame, as long as it is; in a pipe as wide as COLUMNS says."""
     follower.read()
     follower.wait_counted()
-    columns = os.environ.get("COLUMNS", "")
-    width = int(columns) if columns.isascii() and columns.isdecimal() and int(columns) else _WIDTH_OF_A_PIPE
-    console = Console(width=None if sys.stdout.isatty() else width, highlight=False)
+    console = drawing_console()
     lines = frame(follower.snapshot(_ROWS_MIN), Look(console.width, glyphs=_glyphs(console)))
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in rendered(lines, console)))
 

@@ -14,9 +14,10 @@ import contextlib
 import re
 import secrets
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -56,9 +57,14 @@ def connect(store: Path, runs: Sequence[str] | None = None) -> "duckdb.DuckDBPyC
     return _connect(store, runs, ())
 
 
-def connect_writing(folder: RunFolder, files: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
-    """A connection to one run that can write these files and no others: for sealing."""
-    return _connect(folder.path.parent, [folder.run], files)
+def connect_writing(
+    folder: RunFolder, files: Sequence[Path], *, threads: int | None = None
+) -> "duckdb.DuckDBPyConnection":
+    """A connection to one run that can write these files and no others: for sealing and exporting.
+
+    Memory grows with the threads; all of the machine's if None.
+    """
+    return _connect(folder.path.parent, [folder.run], files, {} if threads is None else {"threads": str(threads)})
 
 
 def query(where: "Path | str | RunFolder | duckdb.DuckDBPyConnection", statement: str) -> "Answer":
@@ -183,19 +189,23 @@ def _is_gone(problem: Exception) -> bool:
     return ".ndjson" in str(problem) and any(sign in str(problem) for sign in _GONE)
 
 
-def _connect(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
+def _connect(
+    store: Path, runs: Sequence[str] | None, writable: Sequence[Path], config: Mapping[str, str] = MappingProxyType({})
+) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     for _ in range(_CONNECT_TRIES):
         try:
-            return _connect_once(store, runs, writable)
+            return _connect_once(store, runs, writable, config)
         except (duckdb.Error, FileNotFoundError) as problem:
             if not _is_gone(problem):
                 raise
     raise UsageError("the runs are being sealed", "ask again when that is done")
 
 
-def _connect_once(store: Path, runs: Sequence[str] | None, writable: Sequence[Path]) -> "duckdb.DuckDBPyConnection":
+def _connect_once(
+    store: Path, runs: Sequence[str] | None, writable: Sequence[Path], config: Mapping[str, str]
+) -> "duckdb.DuckDBPyConnection":
     import duckdb
 
     folders = list_runs(store) if runs is None else _find_runs(store, runs)
@@ -207,6 +217,7 @@ def _connect_once(store: Path, runs: Sequence[str] | None, writable: Sequence[Pa
             "temp_directory": str(
                 Path(tempfile.gettempdir()) / f"eventflow-{secrets.token_hex(8)}"
             ),  # made if memory is short
+            **config,
         }
     )
     try:

@@ -23,7 +23,6 @@ from eventflow.errors import LogDamaged
 from eventflow.event import StoredEvent
 from eventflow.log.following import EventTail, Subscription
 from eventflow.log.runs import RunFolder, RunInfo
-from eventflow.vocabulary import ProcessStarted, decode_payload
 from eventflow.work import VERSION
 from instrumentation.otlp.answers import TAKEN, Answer
 from instrumentation.otlp.channels import Channel
@@ -34,7 +33,7 @@ from instrumentation.otlp.settings import Settings, Signal
 from instrumentation.otlp.spans import readable_span
 from instrumentation.traces import FinishedSpan
 from instrumentation.traces.fold import SpanFold
-from instrumentation.traces.resource import resource_attributes
+from instrumentation.traces.resource import ProcessIds, resource_attributes
 from instrumentation.traces.sampling import Sampler
 
 LOOK_SECONDS = 0.1
@@ -317,15 +316,12 @@ class Resources:
     def __init__(self, info: RunInfo) -> None:
         self._info = info
         self._added = OTELResourceDetector().detect()
-        self._pids: dict[str, int] = {}
+        self._pids = ProcessIds()
         self._made: dict[tuple[str, int | None], Resource] = {}
 
     def feed(self, event: StoredEvent) -> None:
         """Learn from the events which number a writer's process had."""
-        if event.type == ProcessStarted.TYPE and event.writer not in self._pids:
-            payload = decode_payload(event)
-            if isinstance(payload, ProcessStarted) and payload.role != "program":
-                self._pids[event.writer] = payload.pid
+        self._pids.see(event)
 
     def __call__(self, writer: str) -> Resource:
         """The resource of a writer."""

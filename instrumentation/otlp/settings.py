@@ -186,3 +186,10 @@ def _number(
     if not least <= value <= most:
         raise UsageError(f"{name}={name_of(text)} is not in order", f"give a number of at least {least:g}")
     return value
+
+
+def variable_table() -> str:
+    """`HONOURED` as a table in Markdown."""
+    rows = ["| variable | what it does |", "|---|---|"]
+    rows += [f"| `{honoured.name}` | {honoured.effect} |" for honoured in HONOURED]
+    return "\n".join(rows)

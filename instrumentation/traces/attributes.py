@@ -70,6 +70,11 @@ ATTRIBUTES = (
     Known("eventflow.run.completed", "run", "how many were completed"),
     Known("eventflow.run.failed", "run", "how many failed"),
     Known("eventflow.run.bytes", "run", "the size of all completed files"),
+    Known(
+        "eventflow.state",
+        "run, stage, request, attempt, process, program",
+        "`cancelled`: ended because somebody asked for it; `interrupted`: its process was killed",
+    ),
     Known("eventflow.process.role", "process", "`worker`"),
 )
 

@@ -202,7 +202,7 @@ class SpanFold:
         if state is None:
             return _NOTHING
         if span.step == "attempt" and (seconds := _seconds(payload)):
-            span.end_ns = span.start_ns + _nanoseconds(seconds)
+            span.end_ns = min(event.time, span.start_ns + _nanoseconds(seconds))
         if not _is_root(event):
             return (self._close(story, event.stream, span, state),)
         ended = self._close_all(story, event.stream, "cancelled" if state == "cancelled" else "interrupted", span)
@@ -219,15 +219,20 @@ class SpanFold:
         for span in reversed(list(story.spans.values())):
             if span is but:
                 continue
-            if span.step in _BEGUN:
-                span.end_ns = max(span.end_ns, story.last_ns)
-            ended.append(self._close(story, stream, span, state if span.step in _BEGUN else "completed"))
+            if span.step not in _BEGUN:
+                ended.append(self._close(story, stream, span, "completed"))
+                continue
+            is_untouched = span.step == "request" and span.start_ns == story.last_ns  # it was queued, and that is all
+            span.end_ns = max(span.end_ns, story.last_ns)
+            ended.append(self._close(story, stream, span, "cancelled" if is_untouched else state))
         return ended
 
     def _close(self, story: OpenStory, stream: str, span: OpenSpan, state: State) -> FinishedSpan:
         del story.spans[span.span_id]
         enclosing = story.spans.get(span.parent) if span.parent is not None else None
         kind: Kind = "client" if span.step in _CLIENTS else "internal"
+        if state in {"cancelled", "interrupted"}:  # which OpenTelemetry's status does not tell
+            span.attributes["eventflow.state"] = state
         return FinishedSpan(
             run=self.run,
             stream=stream,

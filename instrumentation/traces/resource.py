@@ -11,7 +11,9 @@ Invariants:
 import uuid
 from typing import Any
 
+from eventflow.event import StoredEvent
 from eventflow.log.runs import RunInfo
+from eventflow.vocabulary import ProcessStarted, decode_payload
 from instrumentation.traces.span import Attribute
 
 SERVICE = "eventflow"
@@ -53,6 +55,17 @@ def resource_attributes(info: RunInfo, writer: str, pid: int | None) -> dict[str
         **{f"eventflow.label.{key}": value for key, value in sorted(info.labels.items())},
     }
     return {name: value for name, value in found.items() if value is not None}
+
+
+class ProcessIds(dict[str, int]):
+    """The process id of each writer, as far as its events told it: what `resource_attributes` is to be given."""
+
+    def see(self, event: StoredEvent) -> None:
+        """Take an event. A process tells its own id before anything else ends in it; that of a program is not its."""
+        if event.type == ProcessStarted.TYPE:
+            payload = decode_payload(event)
+            if isinstance(payload, ProcessStarted) and payload.role != "program":
+                self[event.writer] = payload.pid
 
 
 def _version(machine: dict[str, Any]) -> str | None:

@@ -5,11 +5,14 @@ import os
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -18,10 +21,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.conftest import require_part
 from tests.support.collector import Collector
 from tests.support.jaeger import Jaeger
-from tests.support.running import wait_for
+from tests.support.running import Program, free_port, wait_for
 
 pytestmark = pytest.mark.part("otelcol", "jaeger")
 Key = tuple[str, str]
+ROOT = Path(__file__).parents[2]
+COMPOSE = ROOT / "docker-compose.otel.yml"
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +199,8 @@ def test_stopped_in_order_it_keeps_what_waits(make_collector: Callable[..., Coll
         assert_all_arrive_once(sender, jaeger)
 
 
-def test_metrics_are_there_for_prometheus(make_collector: Callable[..., Collector]) -> None:
-    """A histogram arrives as OpenMetrics: with what the resource says as labels, and with the exemplar of a trace."""
-    collector = make_collector("127.0.0.1:9").start()
+def send_duration(collector: Collector) -> None:
+    """A histogram of one request that took 0.3 s, with its trace as exemplar."""
     message = ExportMetricsServiceRequest()
     resource = message.resource_metrics.add()
     resource.resource.attributes.add(key="service.name").value.string_value = "measured"
@@ -207,6 +211,12 @@ def test_metrics_are_there_for_prometheus(make_collector: Callable[..., Collecto
     point.start_time_unix_nano, point.time_unix_nano = time.time_ns() - 1_000_000_000, time.time_ns()
     point.exemplars.add(as_double=0.3, time_unix_nano=time.time_ns(), trace_id=b"\1" * 16, span_id=b"\2" * 8)
     assert post(f"{collector.http}/v1/metrics", message.SerializeToString()) == 200
+
+
+def test_metrics_are_there_for_prometheus(make_collector: Callable[..., Collector]) -> None:
+    """A histogram arrives as OpenMetrics: with what the resource says as labels, and with the exemplar of a trace."""
+    collector = make_collector("127.0.0.1:9").start()
+    send_duration(collector)
     page = collector.metrics()
     assert page.endswith("# EOF\n")
     (bucket,) = (line for line in page.splitlines() if 'le="0.5"' in line)
@@ -214,6 +224,41 @@ def test_metrics_are_there_for_prometheus(make_collector: Callable[..., Collecto
     assert 'service_name="measured"' in bucket
     assert 'eventflow_run_id="20261128-120000-5eed"' in bucket
     assert f'trace_id="{"01" * 16}"' in bucket.partition(" # ")[2]
+
+
+@pytest.mark.part("prometheus")
+def test_prometheus_fetches_metrics_and_exemplars(make_collector: Callable[..., Collector], tmp_path: Path) -> None:
+    """The real one, with the shipped configuration and options: the run's labels, a way to a trace, the queue."""
+    collector = make_collector("127.0.0.1:9").start()
+    send_duration(collector)
+    text = (ROOT / "otel" / "prometheus.yaml").read_text(encoding="utf-8")
+    for port, own in (("8889", collector.prometheus), ("8888", collector.own)):
+        text = text.replace(f"collector:{port}", own.split("/")[2])
+    (tmp_path / "prometheus.yaml").write_text(text.replace("scrape_interval: 5s", "scrape_interval: 1s"))
+    options: list[str] = msgspec.yaml.decode(COMPOSE.read_bytes())["services"]["prometheus"]["command"]
+    address = f"127.0.0.1:{free_port()}"
+    own_options = [f"--config.file={tmp_path}/prometheus.yaml", f"--storage.tsdb.path={tmp_path}/tsdb"]
+    command = [str(require_part("prometheus")), *own_options, *options[2:], f"--web.listen-address={address}"]
+    ready = f"http://{address}/-/healthy"
+    with Program(command, environment={}, log=tmp_path / "prometheus.log", ready_url=ready):
+
+        def ask(what: str, **query: str) -> list[dict[str, Any]]:
+            url = f"http://{address}/api/v1/{what}?{urllib.parse.urlencode(query)}"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                data = json.load(answer)["data"]
+            found: list[dict[str, Any]] = data["result"] if isinstance(data, dict) else data
+            return found
+
+        def exemplars() -> list[dict[str, Any]]:
+            now = time.time()
+            name = "http_client_request_duration_seconds_bucket"
+            return ask("query_exemplars", query=name, start=str(now - 100), end=str(now + 100))
+
+        wait_for(lambda: bool(exemplars()), what="no exemplar")
+        (series,) = exemplars()
+        assert series["seriesLabels"]["eventflow_run_id"] == "20261128-120000-5eed"
+        assert series["exemplars"][0]["labels"]["trace_id"] == "01" * 16
+        wait_for(lambda: bool(ask("query", query="otelcol_exporter_queue_size")), what="nothing of its own")
 
 
 def test_log_records_are_in_the_file_when_they_are_acknowledged(make_collector: Callable[..., Collector]) -> None:

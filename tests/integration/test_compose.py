@@ -17,7 +17,7 @@ OTEL = ROOT / "otel"
 SERVICES = ("collector", "collector-watch", "jaeger", "prometheus")
 WITH_VARIABLES = ("collector.yaml", "jaeger.yaml")
 VARIABLE = re.compile(r"\$\{env:(\w+)(:-[^}]*)?\}")
-JAEGER_MODULE = re.compile(rb"github\.com/jaegertracing/jaeger\tv(\d+\.\d+\.\d+)")
+MODULE = rb"%s\tv(\d+)\.(\d+)\.(\d+)"
 MIB = 1 << 20
 
 Service = dict[str, Any]
@@ -54,6 +54,13 @@ def mebibytes(size: str) -> int:
 def run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
     """A program, when it has ended."""
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def built_from(program: Path, module: str) -> tuple[int, ...]:
+    """The version of a Go module that a program was built from."""
+    found = re.search(MODULE % re.escape(module.encode()), program.read_bytes())
+    assert found
+    return tuple(map(int, found.groups()))
 
 
 @pytest.mark.part("otelcol", "jaeger")
@@ -97,10 +104,15 @@ def test_what_is_shipped_is_what_is_tested(services: dict[str, Service], part: C
     """The images have the versions of the programs that the tests run. Jaeger's module 1.76 is its version 2.13."""
     tested = run(part("otelcol"), "--version").stdout.split()[-1]
     assert services["collector"]["image"] == f"otel/opentelemetry-collector-contrib:{tested}"
-    found = JAEGER_MODULE.search(part("jaeger").read_bytes())
-    assert found
-    _, minor, patch = map(int, found[1].split(b"."))
+    _, minor, patch = built_from(part("jaeger"), "github.com/jaegertracing/jaeger")
     assert services["jaeger"]["image"] == f"jaegertracing/jaeger:2.{minor - 63}.{patch}"
+
+
+@pytest.mark.part("prometheus")
+def test_prometheus_is_the_one_that_is_tested(services: dict[str, Service], part: Callable[[str], Path]) -> None:
+    """Prometheus' module 0.313 is its version 3.13."""
+    _, minor, patch = built_from(part("prometheus"), "github.com/prometheus/prometheus")
+    assert services["prometheus"]["image"] == f"prom/prometheus:v{minor // 100}.{minor % 100}.{patch}"
 
 
 @of_each_service
@@ -130,7 +142,16 @@ def test_a_service_has_limits(service: Service) -> None:
     assert service["memswap_limit"] == service["mem_limit"]
     assert 0 < service["cpus"] <= 2
     if "GOMEMLIMIT" in (environment := service.get("environment", {})):
-        assert 0.6 * limit < mebibytes(environment["GOMEMLIMIT"]) < 0.85 * limit
+        assert 0.6 * limit < mebibytes(environment["GOMEMLIMIT"]) < 0.8 * limit
+
+
+@pytest.mark.parametrize("name", ["collector", "jaeger"])
+def test_garbage_is_collected_before_anything_is_refused(name: str, services: dict[str, Service]) -> None:
+    """Go's limit is below that from which on `memory_limiter` refuses, and that is below what the kernel kills at."""
+    limiter = configuration(f"{name}.yaml")["processors"]["memory_limiter"]
+    refuses = (limiter["limit_percentage"] - limiter["spike_limit_percentage"]) / 100
+    limit = mebibytes(services[name]["mem_limit"])
+    assert mebibytes(services[name]["environment"]["GOMEMLIMIT"]) < refuses * limit < 0.85 * limit
 
 
 @of_each_service

@@ -81,7 +81,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture(scope="module")
 def long_origin() -> Iterator[Origin]:
-    """So many that a run with two workers takes five seconds."""
+    """So many that a run with one worker takes ten seconds."""
     with start_origin(OriginSettings(files=200, size=500, latency_s=0.05)) as running:
         yield running
 
@@ -137,7 +137,7 @@ def test_killed_and_started_five_times_during_a_run(
 ) -> None:
     """The collector is killed with -9 while spans are under way and comes back; the run notices nothing."""
     exporter = Exporter(tmp_path, own_collector.http, "five kills", **SMALL_BATCHES)
-    run = exporter.start("run", "loop", "--workers", "2", "--input", exporter.write_list(long_origin), "--otlp")
+    run = exporter.start("run", "loop", "--workers", "1", "--input", exporter.write_list(long_origin), "--otlp")
     kills = 0
     while kills < 5:
         own_collector.start()
@@ -183,14 +183,19 @@ def test_the_exporter_is_killed_ten_times(
 ) -> None:
     """With -9, while the run goes on; each time the next one goes on where it was. Nothing is lost or shown twice."""
     exporter = Exporter(tmp_path, collector.http, "ten kills", **SMALL_BATCHES)
-    run = exporter.start("run", "loop", "--workers", "2", "--input", exporter.write_list(long_origin), "--no-otlp")
+    run = exporter.start("run", "loop", "--workers", "1", "--input", exporter.write_list(long_origin), "--no-otlp")
     wait_for(lambda: exporter.store.exists() and any(exporter.store.glob("2*/run.json")), what="no run")
-    moments = random.Random(3)
+    moments, arrived = random.Random(3), 0
     for _ in range(10):
         following = exporter.start("export", "latest", "--to", "otlp", "--follow")
-        time.sleep(moments.uniform(0.4, 1.4))
+        until = time.monotonic() + 2
+        while len(jaeger.spans_kept(exporter.service)) == arrived and time.monotonic() < until:
+            time.sleep(0.02)
+        time.sleep(moments.uniform(0, 0.2))
         following.kill()
         following.communicate()
+        arrived = len(jaeger.spans_kept(exporter.service))
+    assert arrived > 0
     assert exporter.run("export", "latest", "--to", "otlp", "--follow").status == 0
     assert exporter.end(run).status == 0
     assert_all_are_there_once(exporter, jaeger)

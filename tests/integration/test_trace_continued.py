@@ -199,7 +199,11 @@ def test_an_instrumented_library_nests_below_the_attempts(stage: str, tmp_path: 
 @pytest.mark.parametrize(
     ("options", "environ", "expected"),
     [
-        ((), {"OTEL_PROPAGATORS": "xray"}, "OTEL_PROPAGATORS has the unknown 'xray': give some of tracecontext, "),
+        (
+            ("--propagate", "all"),
+            {"OTEL_PROPAGATORS": "xray"},
+            "OTEL_PROPAGATORS has the unknown 'xray': give some of tracecontext, ",
+        ),
         (("--propagate", "example.org"), {}, "'example.org' is no origin to propagate traces to: give https://host, "),
     ],
 )

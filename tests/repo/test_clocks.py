@@ -8,6 +8,7 @@ WALL_CLOCK = re.compile(r"(?<!m)time_ns\(\)|\btime\.time_ns\b|time\.time\(|datet
 READERS = {
     "eventflow/cli/prompt.py": "when a query saw the store, to show it",
     "eventflow/cli/top_watch.py": "how long ago an event was, to show it",
+    "eventflow/cli/trace_overview.py": "until when a run that goes on is shown",
     "eventflow/director/origins.py": "Retry-After and RateLimit headers that name a time",
     "eventflow/log/runs.py": "the name of a run",
     "eventflow/recorder.py": "the time of an event",

@@ -22,6 +22,7 @@ class Collector(Program):
     Attributes:
         http: the base address of OTLP over HTTP.
         grpc: the address of OTLP over gRPC.
+        prometheus, own: where the metrics that it received are fetched, and its own.
         queue: the folder of the persistent queue.
         log_records: the file of the log records that it received.
     """
@@ -31,8 +32,8 @@ class Collector(Program):
         ports = {name: free_port() for name in ("GRPC", "HTTP", "PROMETHEUS", "HEALTH", "METRICS")}
         self.http, self.grpc = f"http://127.0.0.1:{ports['HTTP']}", f"http://127.0.0.1:{ports['GRPC']}"
         self.queue, self.log_records = folder / "queue", folder / "logs.jsonl"
-        self._prometheus = f"http://127.0.0.1:{ports['PROMETHEUS']}/metrics"
-        self._own = f"http://127.0.0.1:{ports['METRICS']}/metrics"
+        self.prometheus = f"http://127.0.0.1:{ports['PROMETHEUS']}/metrics"
+        self.own = f"http://127.0.0.1:{ports['METRICS']}/metrics"
         environment = {
             "COLLECTOR_HOST": "127.0.0.1",
             **{f"COLLECTOR_{name}_PORT": str(port) for name, port in ports.items()},
@@ -47,12 +48,12 @@ class Collector(Program):
 
     def metrics(self) -> str:
         """What Prometheus would fetch: the metrics that it received, as OpenMetrics."""
-        return _fetch(self._prometheus)
+        return _fetch(self.prometheus)
 
     def own_metrics(self) -> dict[str, float]:
         """Its own metrics, each summed over its labels."""
         found: dict[str, float] = {}
-        for line in _fetch(self._own).splitlines():
+        for line in _fetch(self.own).splitlines():
             if line and not line.startswith("#"):
                 name, value = line.split("{")[0].split(" ")[0], float(line.split(" # ")[0].rsplit(" ", 1)[1])
                 found[name] = found.get(name, 0) + value

@@ -12,7 +12,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eventflow.errors import UsageError
-from eventflow.propagation import CHOICES, Context, Origins, Propagation, environment_name, parse_origin
+from eventflow.propagation import CHOICES, Context, Origins, Propagation, environment_name, parse_origin, require_known
 from eventflow.propagation import parse_traceparent as parse
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -143,12 +143,16 @@ def test_otel_propagators_chooses(chosen: str, expected: dict[str, str]) -> None
     assert carried == {environment_name(name): value for name, value in expected.items()}
 
 
-def test_an_unknown_propagator_is_refused() -> None:
-    """In one line, with those that are known."""
+def test_an_unknown_propagator_is_left_out() -> None:
+    """The others count; whoever asks for propagation is told, in one line, with those that are known."""
+    environ = {"OTEL_PROPAGATORS": "jaeger,tracecontext"}
+    assert Propagation(environ).formats == ("tracecontext",)
+    assert Propagation({"OTEL_PROPAGATORS": "jaeger"}).formats == ()
+    require_known({"OTEL_PROPAGATORS": "none"})
     with pytest.raises(
         UsageError, match=f"OTEL_PROPAGATORS has the unknown 'jaeger': give some of {', '.join(CHOICES)}"
     ):
-        Propagation({"OTEL_PROPAGATORS": "tracecontext,jaeger"})
+        require_known(environ)
 
 
 @pytest.mark.parametrize(
