@@ -84,7 +84,7 @@ _FAILURES = (
         "check http:// or https:// and the certificates",
     ),
     (
-        ("http1.x server", "http2", "badstatusline", "bad status line", "unparseable"),
+        ("http1.x server", "http2", "parsing http/2", "badstatusline", "bad status line", "unparseable"),
         "speaks another protocol",
         _OTHER_PORT,
     ),

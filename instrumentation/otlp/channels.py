@@ -104,6 +104,8 @@ class _Session(requests.Session):
         self._channel = channel
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        if isinstance(self.verify, str):  # of the session, requests would take REQUESTS_CA_BUNDLE before it
+            kwargs["verify"] = self.verify
         try:
             response = super().request(*args, **kwargs)
             body = response.content[:_BODY_MAX]

@@ -239,7 +239,7 @@ def test_prometheus_fetches_metrics_and_exemplars(make_collector: Callable[..., 
     address = f"127.0.0.1:{free_port()}"
     own_options = [f"--config.file={tmp_path}/prometheus.yaml", f"--storage.tsdb.path={tmp_path}/tsdb"]
     command = [str(require_part("prometheus")), *own_options, *options[2:], f"--web.listen-address={address}"]
-    ready = f"http://{address}/-/healthy"
+    ready = f"http://{address}/-/ready"
     with Program(command, environment={}, log=tmp_path / "prometheus.log", ready_url=ready):
 
         def ask(what: str, **query: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import certifi
 import psutil
 import pytest
 
@@ -22,6 +23,7 @@ from tests.support.exporting import Exporter, assert_all_are_there_once
 from tests.support.faulty_collector import Fault, FaultyCollector
 from tests.support.jaeger import Jaeger
 from tests.support.running import wait_for
+from tests.transporting import certificate
 
 pytestmark = pytest.mark.part("otelcol", "jaeger")
 SMALL_BATCHES = {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "20", "OTEL_BSP_SCHEDULE_DELAY": "100"}
@@ -225,3 +227,29 @@ def test_the_exporter_beside_a_run_is_killed(
     assert again in ended.errors
     assert exporter.run(*again.split()[1:]).status == 0
     assert_all_are_there_once(exporter, jaeger)
+
+
+@pytest.mark.part("openssl")
+def test_the_certificate_that_is_named_is_the_one_that_counts(origin: Origin, tmp_path: Path) -> None:
+    """OTEL_EXPORTER_OTLP_CERTIFICATE goes before REQUESTS_CA_BUNDLE, which many machines set; without, it is said."""
+    context, _ = certificate(tmp_path)
+    with FaultyCollector(tls=context) as server:
+        exporter = Exporter(tmp_path, server.http, "tls", REQUESTS_CA_BUNDLE=certifi.where())
+        untrusted = exporter.run("run", "serial", origin.url + "/files/000000.bin", "--otlp")
+        assert (untrusted.status, untrusted.result["completed"]) == (0, 1)
+        assert "set OTEL_EXPORTER_OTLP_CERTIFICATE to the file of its CA" in untrusted.errors
+        exporter.environment["OTEL_EXPORTER_OTLP_CERTIFICATE"] = str(tmp_path / "it.pem")
+        assert exporter.run("export", "latest", "--to", "otlp").status == 0
+    assert set(server.received.taken) == {span.key for span in exporter.spans()}
+
+
+def test_http_and_grpc_on_each_others_port(origin: Origin, tmp_path: Path) -> None:
+    """The line says that it is the other protocol."""
+    with FaultyCollector() as server:
+        exporter = Exporter(tmp_path, server.grpc, "ports", **ONLY_TRACES)
+        assert exporter.run("run", "serial", origin.url + "/files/000000.bin", "--no-otlp").status == 0
+        for endpoint, protocol in ((server.grpc, "http/protobuf"), (server.http, "grpc")):
+            exporter.environment |= {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": protocol}
+            ended = exporter.run("export", "latest", "--to", "otlp")
+            assert ended.status == 3
+            assert "speaks another protocol: HTTP is usually on port 4318, gRPC on 4317" in ended.result["problem"]
