@@ -32,6 +32,7 @@ def encoded(**changes: object) -> Span:
     made = readable_span(replace(PLAIN, **changes), lambda _writer: RESOURCE, InstrumentationScope("eventflow"))
     (resource,) = encode_spans([made]).resource_spans
     (scope,) = resource.scope_spans
+    span: Span
     (span,) = scope.spans
     return span
 
