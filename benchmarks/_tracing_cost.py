@@ -1,7 +1,8 @@
 """What one span costs in the hot path: a request's events into a real log, against the SDK making the same spans.
 
-Both tell the story of a request over a kept connection, which is eleven events and six spans, with links. The SDK's is
-written the way a person would write it, and is spared what events have: links say no event, ids are its own.
+Both tell the story of a request over a kept connection, which is eleven events and six spans, with links as the lineage
+stage has them or without, as the director. The SDK's is written the way a person would write it, and is spared what
+events have: links say no event, ids are its own.
 """
 
 import statistics
@@ -25,6 +26,8 @@ from eventflow.origin_events import ConnectionTaken
 from eventflow.recorder import Recorder
 from instrumentation.traces.attributes import Put
 
+Links = Callable[..., list[OtelLink] | None]
+EXPORTED = "SDK spans, exported"
 SPANS = 6
 CHUNK = 300  # requests at a time, whose spans the SDK's queue has room for: with room or without, it is the hot path
 URL, HOST, PORT, CONNECTION = "http://127.0.0.1:8080/files/000030.bin", "127.0.0.1", 8080, "b79e04e2-2"
@@ -59,16 +62,19 @@ def tell_events(recorder: Recorder, number: int, stage: Link, before: Link) -> N
     root.record(said.RequestCompleted(name=NAME, bytes=SIZE, seconds=0.022))
 
 
-def make_spans(tracer: Tracer, number: int, stage: SpanContext, before: SpanContext) -> None:
-    """The same with the SDK: names, kinds, attributes and links as eventflow's projection gives them."""
+def make_spans(tracer: Tracer, number: int, other: SpanContext, links: Links) -> None:
+    """The same with the SDK: names, kinds, attributes and links as eventflow's projection gives them.
+
+    `other` is the span of the stage, and of who had the connection before.
+    """
     about: Put = {"url.full": URL, "eventflow.request.number": number}
-    request = tracer.start_span("request", context=Context(), attributes=about, links=[OtelLink(stage)])
+    request = tracer.start_span("request", context=Context(), attributes=about, links=links(other))
     inside, now = set_span_in_context(request), time.time_ns()
     queue = tracer.start_span("queue", context=inside, start_time=now - 15_000_000)
     queue.end()
     about = {"url.full": URL, "http.request.method": "GET", "server.address": HOST, "server.port": PORT}
-    links = [OtelLink(queue.get_span_context()), OtelLink(before)]
-    attempt = tracer.start_span("GET", context=inside, kind=SpanKind.CLIENT, attributes=about, links=links)
+    came_from = links(queue.get_span_context(), other)
+    attempt = tracer.start_span("GET", context=inside, kind=SpanKind.CLIENT, attributes=about, links=came_from)
     attempt.set_attributes({"eventflow.connection.id": CONNECTION, "eventflow.connection.requests": 6})
     attempt.set_attribute("eventflow.attempt.sent_seconds", 0.000_02)
     attempt.set_attributes(
@@ -85,14 +91,22 @@ def make_spans(tracer: Tracer, number: int, stage: SpanContext, before: SpanCont
     attempt.set_attribute("http.response.body.size", SIZE)
     attempt.end()
     about = {"eventflow.file.size": SIZE, "eventflow.file.sha256": SHA256, "eventflow.file.checks": ("size",)}
-    links, now = [OtelLink(attempt.get_span_context())], time.time_ns()
-    verify = tracer.start_span("verify", context=inside, attributes=about, links=links, start_time=now - 20_000)
+    came_from, now = links(attempt.get_span_context()), time.time_ns()
+    verify = tracer.start_span("verify", context=inside, attributes=about, links=came_from, start_time=now - 20_000)
     verify.end()
     about = {"eventflow.file.name": NAME, "eventflow.file.size": SIZE}
-    links, now = [OtelLink(verify.get_span_context())], time.time_ns()
-    tracer.start_span("store", context=inside, attributes=about, links=links, start_time=now - 2_000_000).end()
+    came_from, now = links(verify.get_span_context()), time.time_ns()
+    tracer.start_span("store", context=inside, attributes=about, links=came_from, start_time=now - 2_000_000).end()
     request.set_attributes(about)
     request.end()
+
+
+def _linked(*contexts: SpanContext) -> list[OtelLink] | None:
+    return [OtelLink(context) for context in contexts]
+
+
+def _unlinked(*_contexts: SpanContext) -> list[OtelLink] | None:
+    return None
 
 
 class _Discard(SpanExporter):
@@ -101,11 +115,13 @@ class _Discard(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-def measure_costs(folder: Path, requests: int, rounds: int, endpoint: str | None) -> dict[str, list[Cost]]:
+def measure_costs(
+    folder: Path, requests: int, rounds: int, endpoint: str | None, *, links: bool
+) -> dict[str, list[Cost]]:
     """Each in turn, round after round. With an endpoint, the SDK exports there as well, beside discarding."""
     with ExitStack() as stack:
         run = create_run(folder, stage="benchmark")
-        recorder = stack.enter_context(Recorder(run.log, run.run))
+        recorder = stack.enter_context(Recorder(run.log, run.run, links=links))
         stage = recorder.open_stream("run").record(said.StageStarted(stage="director", workers=1))
         before = recorder.open_stream("request-x").record(said.AttemptCompleted(seconds=0.02))
         subjects: dict[str, tuple[Callable[[int], None], Callable[[], object]]] = {
@@ -113,12 +129,12 @@ def measure_costs(folder: Path, requests: int, rounds: int, endpoint: str | None
         }
         exporters: dict[str, SpanExporter] = {"SDK spans, discarded": _Discard()}
         if endpoint:
-            exporters["SDK spans, exported"] = OTLPSpanExporter(f"{endpoint}/v1/traces")
+            exporters[EXPORTED] = OTLPSpanExporter(f"{endpoint}/v1/traces")
         for name, exporter in exporters.items():
             provider = TracerProvider()
             stack.callback(provider.shutdown)
             provider.add_span_processor(BatchSpanProcessor(exporter))
-            subjects[name] = (_teller(provider.get_tracer("benchmark")), provider.force_flush)
+            subjects[name] = (_teller(provider.get_tracer("benchmark"), links=links), provider.force_flush)
         found: dict[str, list[Cost]] = {name: [] for name in subjects}
         for number in range(rounds + 1):
             for name, (tell, flush) in subjects.items():
@@ -128,21 +144,21 @@ def measure_costs(folder: Path, requests: int, rounds: int, endpoint: str | None
     return found
 
 
-def _teller(tracer: Tracer) -> Callable[[int], None]:
-    context = tracer.start_span("stage").get_span_context()
-    return lambda number: make_spans(tracer, number, context, context)
+def _teller(tracer: Tracer, *, links: bool) -> Callable[[int], None]:
+    other, make_links = tracer.start_span("stage").get_span_context(), _linked if links else _unlinked
+    return lambda number: make_spans(tracer, number, other, make_links)
 
 
 def _time(tell: Callable[[int], None], flush: Callable[[], object], requests: int) -> Cost:
-    thread, cpu = 0.0, time.process_time()
+    """Of the chunks the median, since a neighbour of this machine that comes in between is no cost of a span."""
+    chunks, cpu = [], time.process_time()
     for first in range(0, requests, CHUNK):
-        begun = time.perf_counter()
-        for number in range(first, min(first + CHUNK, requests)):
+        begun, count = time.perf_counter(), min(CHUNK, requests - first)
+        for number in range(first, first + count):
             tell(number)
-        thread += time.perf_counter() - begun
+        chunks.append((time.perf_counter() - begun) / (count * SPANS))
         flush()
-    scale = 1e6 / (requests * SPANS)
-    return Cost(thread * scale, (time.process_time() - cpu) * scale)
+    return Cost(statistics.median(chunks) * 1e6, (time.process_time() - cpu) / (requests * SPANS) * 1e6)
 
 
 def middle(found: list[Cost]) -> Cost:

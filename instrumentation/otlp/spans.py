@@ -4,10 +4,11 @@ No tracer makes them and no processor queues them: the log is the queue. They ca
 is sent again is the same span.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
@@ -30,7 +31,7 @@ def readable_span(span: FinishedSpan, resource: Callable[[str], Resource], scope
         parent=parent,
         resource=resource(span.writer),
         attributes=span.attributes,
-        events=[Event(event.name, event.attributes, event.time_ns) for event in span.events],
+        events=_events(span),
         links=[_link(link) for link in span.links],
         kind=_KINDS[span.kind],
         status=_status(span),
@@ -38,6 +39,15 @@ def readable_span(span: FinishedSpan, resource: Callable[[str], Resource], scope
         end_time=span.end_ns,
         instrumentation_scope=scope,
     )
+
+
+def _events(span: FinishedSpan) -> Sequence[Event]:
+    made = [Event(event.name, event.attributes, event.time_ns) for event in span.events]
+    if not span.dropped_events:
+        return made
+    counted = BoundedList.from_seq(len(made), made)  # where the SDK looks for how many there were besides
+    counted.dropped = span.dropped_events
+    return counted
 
 
 def _link(link: SpanLink) -> Link:

@@ -96,12 +96,13 @@ def test_stopping_kills_programs_with_their_children_and_starts_no_more(span: Sp
         except ProgramFailed as failure:
             failures.append(failure)
 
+    before = psutil.Process().children(recursive=True)  # of other tests: the tracker that multiprocessing keeps
     thread = threading.Thread(target=run_program)
     thread.start()
     deadline = time.monotonic() + 20
     descendants: list[psutil.Process] = []
     while len(descendants) < 2 and time.monotonic() < deadline:
-        descendants = psutil.Process().children(recursive=True)
+        descendants = [child for child in psutil.Process().children(recursive=True) if child not in before]
     programs.stop()
     thread.join(20)
     assert [failure.what for failure in failures] == [f"{Path(sys.executable).name} ended with killed by SIGKILL"]
