@@ -91,7 +91,16 @@ class _View:
         self._ours.close()
 
     def _start(self, folder: RunFolder, end: int) -> None:
-        command = [sys.executable, "-m", "eventflow", "top", folder.run, "--store", str(folder.path.parent.absolute())]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "eventflow",
+            "top",
+            folder.run,
+            "--store",
+            str(folder.path.parent.absolute()),
+        ]
         with contextlib.suppress(OSError):
             subprocess.run(  # noqa: S603  (our own program)
                 ["/bin/sh", "-c", _ORPHAN, "sh", *command, "--beside", str(end)],

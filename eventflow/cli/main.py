@@ -25,6 +25,7 @@ from eventflow.cli.show import events, runs
 from eventflow.cli.sweep import sweep
 from eventflow.cli.top import top
 from eventflow.cli.trace import trace
+from eventflow.cli.whole_file import NO_ROOM
 from eventflow.errors import EventflowError, StoreError
 
 USAGE, FAULT, INTERRUPTED = 2, 3, 130
@@ -86,18 +87,27 @@ def main() -> None:
         status = FAULT if isinstance(problem, StoreError) else USAGE
     except (KeyboardInterrupt, typer.Abort):
         status = INTERRUPTED
-    except BrokenPipeError:
-        status = 0
-    _flush_output()
+    except OSError as problem:
+        status = _explain_output(problem)
+    try:
+        sys.stdout.flush()
+    except OSError as problem:
+        status = _explain_output(problem)
     sys.exit(status if isinstance(status, int) else 0)
 
 
-def _flush_output() -> None:
-    """Write what is left. A reader that has seen enough and is gone (`| head`) is no error, now or when Python ends."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _explain_output(problem: OSError) -> int:
+    """A reader that has seen enough and is gone (`| head`) is no error, a disk without room is one of the machine's.
+
+    What is left to write is given up, now and when Python ends.
+    """
+    is_gone = isinstance(problem, BrokenPipeError)
+    if not (is_gone or problem.errno in NO_ROOM):
+        raise problem
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not is_gone:
+        sys.stderr.write(f"eventflow: the output cannot be written ({problem.strerror}): make room\n")
+    return 0 if is_gone else FAULT
 
 
 def _explain_usage(wrong: typer.exceptions.TyperException) -> int:

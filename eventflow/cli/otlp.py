@@ -20,10 +20,9 @@ import msgspec
 import typer
 
 from eventflow.cli.output import print_json, status_console
-from eventflow.errors import EventflowError, LogBusy, MissingExtra, UsageError
+from eventflow.errors import EventflowError, LogBusy, MissingExtra, StoreError, UsageError
 from eventflow.log.following import Subscription
 from eventflow.log.runs import RunFolder
-from eventflow.quantities import format_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,10 +53,13 @@ class Report(msgspec.Struct, kw_only=True):
     """What the process beside a run says of itself."""
 
     pid: int
+    where: str = ""
     sent: int = 0
+    spans: int = 0
+    log_records: int = 0
     waiting: int = 0
     refused: int = 0
-    unsupported: tuple[str, ...] = ()
+    unsupported: dict[str, str] = {}  # which signals are not taken, and where
     problem: str | None = None
     is_over: bool = False
 
@@ -103,30 +105,56 @@ def export_otlp(
 
         def show(progress: "Progress") -> None:
             problem = f" · {progress.problem}" if progress.problem else ""
-            status.update(f"{format_count(progress.sent)} sent, {format_count(progress.waiting)} on their way{problem}")
+            status.update(f"{progress.sent:,} sent, {progress.waiting:,} on their way{problem}")
 
         exporting = _exporting(folder, settings, place, show, follow=follow)
         interrupted = _stop_on_signals(exporting)
-        outcome = exporting.carry_out()
+        try:
+            outcome = exporting.carry_out()
+        except FileNotFoundError as gone:
+            raise StoreError(f"{gone.filename} is gone: restore the run's folder from a copy") from gone
     if json:
         print_json(outcome)
     else:
-        for line in _describe(outcome, folder.run, settings):
+        for line in _describe(outcome, folder, settings, follow=follow):
             console.print(line, markup=False, soft_wrap=True)
     raise typer.Exit(_INTERRUPTED if interrupted.is_set() else _FAULT if outcome.left else 1 if outcome.refused else 0)
 
 
-def _describe(outcome: "Outcome", run: str, settings: "Settings") -> list[str]:
-    where = next(iter(settings.endpoints.values()))
-    lines = [f"{run}: {format_count(outcome.sent)} sent to {where}"]
+def _describe(outcome: "Outcome", folder: RunFolder, settings: "Settings", *, follow: bool) -> list[str]:
+    lines = [f"{folder.run}: {sent_words(outcome.sent, outcome.spans, outcome.log_records)} sent to {_where(settings)}"]
     if outcome.unsampled:
-        lines[0] += f", {format_count(outcome.unsampled)} left out by sampling"
-    lines += [f"{kind} were not sent: {settings.endpoints[kind]} does not take them" for kind in outcome.unsupported]
+        lines[0] += f"; {outcome.unsampled:,} spans left out by sampling"
+    if not follow and folder.is_live():
+        lines[0] += "; the run goes on, and --follow goes on with it"
+    if outcome.sent:
+        lines += [unsupported_words(kind, settings.endpoints[kind]) for kind in outcome.unsupported]
     if outcome.refused:
-        lines.append(f"{outcome.refused} were refused for good; the log has them")
+        lines.append(f"eventflow: {outcome.refused:,} were refused for good; the log has them")
     if outcome.left:
-        lines.append(f"eventflow: {outcome.left} at least were not sent: {outcome.problem}")
+        at_least = f"at least {outcome.left:,}" if outcome.sent else "everything"
+        lines.append(f"eventflow: {at_least} is not sent: {outcome.problem}")
     return lines
+
+
+def sent_words(sent: int, spans: int, records: int) -> str:
+    """What was sent, in words.
+
+    >>> sent_words(1_237, 1_200, 35)
+    '1,200 spans, 35 log records and metrics'
+    """
+    words = [f"{spans:,} spans"] if spans or not records else []
+    words += [f"{records:,} log records"] if records else []
+    return ", ".join(words) + (" and metrics" if sent > spans + records else "")
+
+
+def unsupported_words(kind: str, where: str) -> str:
+    """That a signal has no place, and how to say that this is known."""
+    return f"{kind} are not taken at {where}: OTEL_{kind.upper()}_EXPORTER=none does not offer them"
+
+
+def _where(settings: "Settings") -> str:
+    return next(iter(settings.endpoints.values()))
 
 
 def _exporting(
@@ -142,8 +170,17 @@ def _none() -> contextlib.nullcontext[None]:
 
 
 def _subscription(folder: RunFolder, settings: "Settings", *, wait_s: float) -> Subscription:
-    """The checkpoint for these endpoints; one process at a time has it."""
-    where = hashlib.blake2b(repr(sorted(settings.endpoints.items())).encode(), digest_size=4).hexdigest()
+    """The checkpoint for this export: another collector, tenant or sampling has its own.
+
+    One process at a time has it.
+    """
+    asked = [
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith(("ENDPOINT", "HEADERS"))
+    ]
+    same = repr((sorted(settings.endpoints.items()), settings.policy, sorted(asked)))
+    where = hashlib.blake2b(same.encode(errors="surrogateescape"), digest_size=4).hexdigest()
     until = time.monotonic() + wait_s
     while True:
         try:
@@ -169,7 +206,7 @@ def _stop_on_signals(exporting: "Exporting") -> threading.Event:
 def _export_beside(folder: RunFolder, settings: "Settings", run: socket.socket) -> NoReturn:
     """Follow a run for the run: with what it leaves of the machine, and reporting to it."""
     _step_back()
-    last = Report(pid=os.getpid())
+    last = Report(pid=os.getpid(), where=_where(settings))
     _tell(run, last)
 
     def report(progress: "Progress") -> None:
@@ -185,7 +222,9 @@ def _export_beside(folder: RunFolder, settings: "Settings", run: socket.socket) 
             threading.Thread(target=_heed, args=(run, exporting), name="eventflow-otlp-heed", daemon=True).start()
             outcome = exporting.carry_out()
         last.sent, last.waiting, last.refused = outcome.sent, outcome.left, outcome.refused
-        last.problem, last.unsupported = outcome.problem, outcome.unsupported
+        last.spans, last.log_records = outcome.spans, outcome.log_records
+        last.problem = outcome.problem
+        last.unsupported = {kind: settings.endpoints[kind] for kind in outcome.unsupported}
     except EventflowError as problem:
         last.problem = str(problem)
     last.is_over = True

@@ -7,6 +7,7 @@ is in the log.
 
 import contextlib
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -17,18 +18,19 @@ from typing import Any
 
 import msgspec
 
-from eventflow.cli.otlp import STOP, Report, otlp_settings
+from eventflow.cli.otlp import STOP, Report, otlp_settings, sent_words, unsupported_words
 from eventflow.cli.output import status_console
 from eventflow.errors import UsageError
-from eventflow.log.runs import RunFolder
+from eventflow.log.runs import RunFolder, store_path
 from eventflow.progress import Tally
-from eventflow.quantities import format_count
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stages.running import Watch
 
 # Starting it takes a second of processor time, which the run should not miss: it steps back before, not only then.
+_STOP_SECONDS = 4.0
+_TRIED_AGAIN = ": it is tried again"
 _ORPHAN = 'if command -v nice >/dev/null; then set -- nice -n 19 "$@"; fi; "$@" &'
 
 
@@ -48,7 +50,8 @@ class Beside:
         self._ours: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._report: Report | None = None
-        self._run = ""
+        self._again = ""
+        self._is_stopped = False
 
     def around(self, watch: "Watch") -> "Watch":
         """The same watch, which also starts the export."""
@@ -76,17 +79,21 @@ class Beside:
                     if status is not None and self._report is not None:
                         status.update(_line(self._report))
         except KeyboardInterrupt:
+            self._is_stopped = True
             with contextlib.suppress(OSError):
                 self._ours.sendall(STOP)
-            self._thread.join(2.0)
-        for line in self._outcome():
+            self._thread.join(_STOP_SECONDS)
+        problem = self._problem()
+        for line in [f"eventflow: {problem}"] if problem else [] if quiet else self._success():
             console.print(line, markup=False, soft_wrap=True)
 
     def _begin(self, folder: RunFolder) -> None:
-        self._run = folder.run
         self._ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "eventflow", "export", folder.run, "--to", "otlp", "--follow"]
-        command += ["--store", str(folder.path.parent.absolute()), *self._arguments, "--beside", str(theirs.fileno())]
+        arguments = ["export", folder.run, "--to", "otlp", "--follow", *self._arguments]
+        store = [] if folder.path.parent == store_path(None) else ["--store", str(folder.path.parent)]
+        self._again = shlex.join(["eventflow", *arguments, *store])
+        command = [sys.executable, "-P", "-m", "eventflow", *arguments]
+        command += ["--store", str(folder.path.parent.absolute()), "--beside", str(theirs.fileno())]
         with theirs, contextlib.suppress(OSError):
             subprocess.run(  # noqa: S603  (our own program)
                 ["/bin/sh", "-c", _ORPHAN, "sh", *command],
@@ -106,26 +113,32 @@ class Beside:
                 with contextlib.suppress(ValueError):
                     self._report = msgspec.json.decode(line, type=Report)
 
-    def _outcome(self) -> Iterator[str]:
-        """What a person should know: nothing, if all went well."""
+    def _problem(self) -> str | None:
+        """What went wrong and how to mend it, in one line; nothing is ever lost."""
         report = self._report
-        again = f"eventflow export {self._run} --to otlp --follow"
-        if report is None:
-            yield f"eventflow: the export could not be started: nothing is lost, send it with: {again}"
-            return
-        for kind in report.unsupported:
-            yield f"{kind} were not sent: the collector does not take them; OTEL_{kind.upper()}_EXPORTER=none says so"
-        if report.refused:
-            yield f"eventflow: the collector refused {report.refused} spans for good; the log has them"
-        if report.waiting or report.problem or not report.is_over:
-            why = report.problem or "it ended early"
-            yield f"eventflow: not all spans were sent: {why}"
-            yield f"nothing is lost: send the rest with: {again}"
+        if report is not None and report.is_over and not (report.waiting or report.problem):
+            return f"{report.where} refused {report.refused:,} for good; the log has them" if report.refused else None
+        if self._is_stopped:
+            why = "stopped by Ctrl-C"
+        elif report is None:
+            why = "the export did not start"
+        else:
+            why = report.problem or "the export was killed"
+        what = "not everything was sent" if report is not None and report.sent else "nothing was sent"
+        return (
+            f"{what} to the collector: {why.removesuffix(_TRIED_AGAIN)}; nothing is lost, send it with: {self._again}"
+        )
+
+    def _success(self) -> Iterator[str]:
+        report = self._report
+        if report is not None:
+            yield f"{sent_words(report.sent, report.spans, report.log_records)} sent to {report.where}"
+            yield from (unsupported_words(*kind) for kind in report.unsupported.items())
 
 
 def _line(report: Report) -> str:
     problem = f" · {report.problem}" if report.problem else ""
-    return f"{format_count(report.sent)} spans sent, {format_count(report.waiting)} on their way{problem}"
+    return f"{report.sent:,} sent, {report.waiting:,} on their way{problem}"
 
 
 def beside(*, wanted: bool | None, sample: str | None, logs: bool) -> Beside | None:
@@ -134,10 +147,24 @@ def beside(*, wanted: bool | None, sample: str | None, logs: bool) -> Beside | N
     Raises:
         UsageError, MissingExtra: see `Beside`.
     """
-    from instrumentation.otlp.settings import is_asked_for
+    from instrumentation.otlp.settings import is_asked_for, is_disabled
 
     if wanted is False or (wanted is None and not is_asked_for(os.environ)):
         if sample is not None or logs:
             raise UsageError("--sample and --otlp-logs are about the export", "give --otlp as well")
         return None
-    return Beside(sample, logs=logs)
+    if is_disabled(os.environ):
+        _tell_none("OTEL_SDK_DISABLED is true")
+        return None
+    try:
+        return Beside(sample, logs=logs)
+    except UsageError as problem:
+        if wanted or sample is not None:
+            raise
+        # Somebody set a variable for everything on this machine: no reason not to do the work.
+        _tell_none(f"{problem} (asked for by OTEL_EXPORTER_OTLP_ENDPOINT; --no-otlp is quiet)")
+        return None
+
+
+def _tell_none(why: str) -> None:
+    status_console().print(f"eventflow: no traces are sent: {why}", markup=False, soft_wrap=True)

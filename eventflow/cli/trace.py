@@ -8,6 +8,7 @@ import typer
 
 from eventflow.cli.options import JsonOption, RunArgument, StoreOption
 from eventflow.log.runs import find_run, store_path
+from eventflow.redaction import redact_url
 
 
 def trace(
@@ -18,7 +19,7 @@ def trace(
             "--request",
             "-r",
             metavar="R",
-            help="A request: its number, file, URL without secrets, stream (request-17) or trace id.",
+            help="A request: its number, file, URL, stream (request-17) or trace id.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -41,6 +42,9 @@ def trace(
     Example: eventflow trace latest --request 17
     """
     from eventflow.cli.stage_process import program_name
+
+    if request is not None and "://" in request:
+        request = redact_url(request)  # as the log has it
     from eventflow.cli.trace_overview import print_overview, print_requests, print_traces
 
     folder = find_run(store_path(store), name)

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 from eventflow.cli.top_text import ASCII, UNICODE, Glyphs
 from eventflow.quantities import format_duration, format_size
-from instrumentation.traces.attributes import STATUS_FAILED_MIN
-from instrumentation.traces.span import Attribute, FinishedSpan, SpanEvent
+from instrumentation.traces.span import STATUS_FAILED_MIN, Attribute, FinishedSpan, SpanEvent
 
 ROOTS = frozenset(("request", "run", "stage", "process", "origin"))
 DELAYED = "request.delayed"

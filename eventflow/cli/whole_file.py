@@ -6,15 +6,17 @@ Invariants:
 """
 
 import contextlib
+import errno
 import os
 import secrets
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from eventflow.errors import UsageError, name_of
+from eventflow.errors import StoreError, UsageError, name_of
 
 STANDARD_OUTPUT = Path("-")
+NO_ROOM = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 _PIECE_BYTES = 1 << 20
 
 
@@ -23,6 +25,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
 
     Raises:
         UsageError: it cannot be written. There is no part of it then.
+        StoreError: there is no room for it, or the disk failed. The same holds.
         BrokenPipeError: whoever read standard output is gone.
     """
     if path == STANDARD_OUTPUT:
@@ -48,7 +51,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     For a device or a pipe it is the thing itself.
 
     Raises:
-        UsageError: it cannot be made.
+        UsageError, StoreError: it cannot be made.
     """
     with explained(path):
         final = path.resolve()  # a symbolic link stays one
@@ -87,4 +90,6 @@ def explained(path: Path) -> Iterator[None]:
         raise
     except OSError as problem:
         reason = f"{name_of(str(path))} cannot be written ({problem.strerror or problem})"
-        raise UsageError(reason, "name another file with --out, or make room") from problem
+        if problem.errno in NO_ROOM:
+            raise StoreError(f"{reason}: make room, or name a file elsewhere with --out") from problem
+        raise UsageError(reason, "name another file with --out") from problem

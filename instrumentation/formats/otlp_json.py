@@ -81,7 +81,7 @@ def _status(span: FinishedSpan) -> Json:
     """Unset unless it is an error; no description where the status code or the exit code says it all."""
     if not span.is_error:
         return {}
-    message = span.message or ("killed" if span.state == "interrupted" else "")
+    message = span.status_message
     return {"code": STATUS_ERROR, "message": message} if message else {"code": STATUS_ERROR}
 
 

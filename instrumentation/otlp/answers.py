@@ -1,20 +1,23 @@
 """What a collector's answer to an export means, and the one line that says so to a person."""
 
+import re
 from typing import Literal, NamedTuple
 
-Verdict = Literal["taken", "again", "refused", "too large", "unsupported"]
+Verdict = Literal["taken", "again", "refused", "too large", "unsupported", "left out"]
 
-_START = "start a collector there (docker compose -f docker-compose.otel.yml up -d), or set OTEL_EXPORTER_OTLP_ENDPOINT"
+_START = "start a collector there, or set OTEL_EXPORTER_OTLP_ENDPOINT to where one is"
 _OTHER_PORT = "HTTP is usually on port 4318, gRPC on 4317: change the port or OTEL_EXPORTER_OTLP_PROTOCOL"
 _CREDENTIALS = "set OTEL_EXPORTER_OTLP_HEADERS"
 _WAIT = "it is tried again"
+_USER = re.compile(r"[^\s/@]+@")
 
 
 class Answer(NamedTuple):
     """What became of an export.
 
     `again`: the same may be taken later. `refused`: this, and perhaps only a part of it, is not liked. `unsupported`:
-    nothing of its kind is taken there. `after_s` is how long the collector wants to be left alone.
+    nothing of its kind is taken there. `left out`: it was not sent, and will not be. `after_s` is how long
+    the collector wants to be left alone.
     """
 
     verdict: Verdict
@@ -27,6 +30,7 @@ class Answer(NamedTuple):
 
 
 TAKEN = Answer("taken")
+LEFT_OUT = Answer("left out")
 
 
 def of_status(endpoint: str, status: int, text: str) -> Answer:
@@ -47,6 +51,11 @@ def of_status(endpoint: str, status: int, text: str) -> Answer:
         case _ if status < 500:
             return Answer("refused", f"{endpoint} refuses what is sent (status {status}{_said(text)})", _WAIT)
     return Answer("again", f"{endpoint} fails (status {status})", _WAIT)
+
+
+def of_encoding(endpoint: str) -> Answer:
+    """The SDK did not send it: its request would be larger than 64 MiB, or cannot be encoded."""
+    return Answer("too large", f"what goes to {endpoint} is too large, or cannot be encoded", "it is sent in pieces")
 
 
 def of_content(endpoint: str) -> Answer:
@@ -119,5 +128,6 @@ def of_grpc(endpoint: str, code: str, details: str) -> Answer:
 
 
 def _said(text: str) -> str:
-    line = " ".join(text.split())[:120]
+    """What somebody else said, in a line, without what may be credentials in an address."""
+    line = _USER.sub("REDACTED@", " ".join(text.split()))[:120]
     return f", {line}" if line and line.isprintable() else ""

@@ -7,7 +7,7 @@ sends with, for gRPC in the stub.
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import requests
@@ -16,6 +16,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
+from eventflow.errors import UsageError
 from instrumentation.otlp import answers
 from instrumentation.otlp.answers import TAKEN, Answer
 from instrumentation.otlp.settings import Protocol, Signal
@@ -40,24 +41,32 @@ class Channel:
         signal: what it exports.
         protocol: how.
         endpoint: where to, as people may read it; the exporter takes the address itself from the environment.
+        note: is told of each answer at once, also of those after which the SDK tries again by itself.
+
+    Raises:
+        UsageError: the exporter cannot be set up as the environment says.
     """
 
-    def __init__(self, signal: Signal, protocol: Protocol, endpoint: str) -> None:
+    def __init__(self, signal: Signal, protocol: Protocol, endpoint: str, note: Callable[[Answer], None]) -> None:
         quieten()
         self.signal = signal
-        self._endpoint = endpoint
-        self._answer = TAKEN
-        self._exporter = _grpc_exporter(self) if protocol == "grpc" else _http_exporter(self)
+        self._endpoint, self._note = endpoint, note
+        self._answer: Answer | None = None
+        try:
+            self._exporter = _grpc_exporter(self) if protocol == "grpc" else _http_exporter(self)
+        except Exception as problem:
+            what = f"the exporter of {signal} cannot be set up ({type(problem).__name__})"
+            raise UsageError(what, "check the variables that begin with OTEL_EXPORTER_OTLP_") from problem
 
     def send(self, items: Any) -> Answer:
         """Export spans, log records or metrics, with the SDK's retries and its time-out. Never raises."""
-        self._answer = TAKEN
+        self._answer = None
         try:
             result = self._exporter.export(items)
         except Exception as problem:  # noqa: BLE001  (the guard of this module: an export that fails is tried again)
             return answers.of_failure(self._endpoint, f"{type(problem).__name__} {problem}")
-        if self._answer is TAKEN and result.name != "SUCCESS":
-            return answers.of_failure(self._endpoint, "")
+        if self._answer is None:  # it was not even tried
+            return TAKEN if result.name == "SUCCESS" else answers.of_encoding(self._endpoint)
         return self._answer
 
     def close(self) -> None:
@@ -66,28 +75,33 @@ class Channel:
 
     def note_response(self, status: int, body: bytes, retry_after: str = "") -> None:
         """What the collector answered by HTTP."""
-        if status != 200:
+        if not 200 <= status < 300:
             answer = answers.of_status(self._endpoint, status, body[:300].decode(errors="replace"))
-            self._answer = answer._replace(after_s=float(retry_after) if retry_after.isdecimal() else 0.0)
+            self._is(answer._replace(after_s=float(retry_after) if retry_after.isdecimal() else 0.0))
             return
         try:
             self.note_message(_RESPONSES[self.signal].FromString(body))
         except DecodeError:
-            self._answer = answers.of_content(self._endpoint)
+            self._is(answers.of_content(self._endpoint))
 
     def note_message(self, message: Any) -> None:
         """What the collector answered, as OTLP has it."""
         partial = message.partial_success
         rejected = getattr(partial, _REJECTED[self.signal])
-        self._answer = answers.of_partial(self._endpoint, rejected, partial.error_message) if rejected else TAKEN
+        self._is(answers.of_partial(self._endpoint, rejected, partial.error_message) if rejected else TAKEN)
 
     def note_failure(self, text: str) -> None:
         """There was no answer."""
-        self._answer = answers.of_failure(self._endpoint, text)
+        self._is(answers.of_failure(self._endpoint, text))
 
     def note_code(self, code: str, details: str) -> None:
         """What gRPC says in place of an answer."""
-        self._answer = answers.of_grpc(self._endpoint, code, details)
+        self._is(answers.of_grpc(self._endpoint, code, details))
+
+    def _is(self, answer: Answer) -> None:
+        self._answer = answer
+        if answer is not TAKEN:
+            self._note(answer)
 
 
 def quieten() -> None:

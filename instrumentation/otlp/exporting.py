@@ -12,30 +12,26 @@ Invariants:
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from eventflow.errors import LogDamaged
+from eventflow.errors import LogDamaged, MalformedPayload, StoreError
 from eventflow.event import StoredEvent
 from eventflow.log.following import EventTail, Subscription
-from eventflow.log.runs import RunFolder, RunInfo
+from eventflow.log.runs import RunFolder
 from eventflow.work import VERSION
-from instrumentation.otlp.answers import TAKEN, Answer
-from instrumentation.otlp.channels import Channel
-from instrumentation.otlp.logs import log_records
+from instrumentation.otlp.destination import Destination
 from instrumentation.otlp.metrics import MetricProjection
+from instrumentation.otlp.resources import Resources
 from instrumentation.otlp.sending import Load, Position, Progress, Sending
 from instrumentation.otlp.settings import Settings, Signal
-from instrumentation.otlp.spans import readable_span
 from instrumentation.traces import FinishedSpan
 from instrumentation.traces.fold import SpanFold
-from instrumentation.traces.resource import ProcessIds, resource_attributes
 from instrumentation.traces.sampling import Sampler
 
+BATCH_BYTES = 4 << 20
 LOOK_SECONDS = 0.1
 SAVE_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
@@ -47,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of it.
 
     Attributes:
-        sent: spans, log records and metrics that were taken.
+        sent: what was taken, in all: `spans`, `log_records`, and exports of metrics.
         left: how many were not. The log has them.
         refused: how many the collector refused for good.
         unsupported: what the collector takes no kind of: metrics, logs. They were not sent.
@@ -56,6 +52,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sent: int
+    spans: int
+    log_records: int
     left: int
     refused: int
     unsampled: int
@@ -90,16 +88,16 @@ class Exporting:
         self._folder, self._settings, self._subscription = folder, settings, subscription
         self._follow, self._report, self._patience_s = follow, report, patience_s
         self._stopped = threading.Event()
-        self._unsupported: set[Signal] = set()
-        self._damage: LogDamaged | None = None
+        self._damage: StoreError | None = None
         self._resources = Resources(folder.info())
         self._fold, self._sampler = SpanFold(folder.run), Sampler(settings.policy)
-        self._scope = InstrumentationScope("eventflow", VERSION)
+        self._destination = Destination(settings, self._resources, InstrumentationScope("eventflow", VERSION))
         self._measures: MetricProjection | None = None
         if "metrics" in settings.protocols:
             self._measures = MetricProjection(folder.info(), self._resources, settings.metrics)
         self._spans: list[FinishedSpan] = []
         self._events: list[StoredEvent] = []
+        self._bytes = 0  # of the payloads that these are made of
         self._since: float | None = None  # when the first of these came
         self._over_at: float | None = None  # when the run was seen to be over
         self._saved: Position | None = None
@@ -116,7 +114,7 @@ class Exporting:
             LogDamaged: the log is not what was written. What stands before was sent.
             StoreError: the checkpoint cannot be written.
         """
-        sending, measuring = self._sending(), self._measuring()
+        sending, measuring = self._destination.sending(), self._destination.measuring()
         after = self._subscription.saved if self._subscription else {}
         try:
             self._recall(after)
@@ -134,7 +132,7 @@ class Exporting:
         """Feed what is done, for the sake of what it began."""
         if not after:
             return
-        for event in EventTail(self._folder.log).poll():
+        for event in self._events_of(EventTail(self._folder.log)):
             if event.seq <= after.get(event.writer, -1):
                 for _ in self._sampler.feed(self._feed(event)):
                     pass
@@ -148,15 +146,11 @@ class Exporting:
         while not self._stopped.is_set():
             is_live = self._follow and (look % _LOOKS_PER_LOCK != 0 or self._folder.is_live())
             is_told = not is_live and not self._folder.is_live()
-            try:
-                for event in tail.poll():
-                    self._take(event, tail, sending, measuring)
-                    if self._stopped.is_set():
-                        return
-            except LogDamaged as damage:  # what stands before it is sent all the same
-                self._damage = damage
-                is_live = is_told = False
-            if not is_live:
+            for event in self._events_of(tail):
+                self._take(event, tail, sending, measuring)
+                if self._stopped.is_set():
+                    return
+            if not is_live or self._damage is not None:
                 break
             look += 1
             self._send(tail, sending, force=self._since is not None and self._is_late(self._since))
@@ -164,11 +158,18 @@ class Exporting:
             self._stopped.wait(LOOK_SECONDS)
         else:
             return
-        if is_told:
+        if is_told and self._damage is None:
             self._collect(self._fold.finish())
             self._spans += self._sampler.finish()
         self._send(tail, sending, force=True)
         self._measure(measuring, wait=True)
+
+    def _events_of(self, tail: EventTail) -> Iterator[StoredEvent]:
+        """The events that came. Damage ends them, and is raised at the end: what stands before it is sent."""
+        try:
+            yield from tail.poll()
+        except LogDamaged as damage:
+            self._damage = self._damage or damage
 
     def _take(self, event: StoredEvent, tail: EventTail, sending: Sending, measuring: Sending) -> None:
         spans = self._feed(event)
@@ -176,6 +177,7 @@ class Exporting:
             self._collect(spans)
         if "logs" in self._settings.protocols:
             self._events.append(event)
+        self._bytes += len(event.data)
         if self._since is None and (self._spans or self._events):
             self._since = time.monotonic()
         self._send(tail, sending, force=False)
@@ -183,10 +185,14 @@ class Exporting:
             self._measure(measuring, wait=False)
 
     def _feed(self, event: StoredEvent) -> Iterable[FinishedSpan]:
-        self._resources.feed(event)
-        if self._measures is not None:
-            self._measures.feed(event)
-        return self._fold.feed(event) if "traces" in self._settings.protocols else ()
+        try:
+            self._resources.feed(event)
+            if self._measures is not None:
+                self._measures.feed(event)
+            return self._fold.feed(event) if "traces" in self._settings.protocols else ()
+        except MalformedPayload as damage:  # the rest is sent all the same
+            self._damage = self._damage or damage
+            return ()
 
     def _collect(self, spans: Iterable[FinishedSpan]) -> None:
         self._spans += self._sampler.feed(spans)
@@ -195,7 +201,8 @@ class Exporting:
         return time.monotonic() - since >= self._settings.batch_seconds
 
     def _send(self, tail: EventTail, sending: Sending, *, force: bool) -> None:
-        if len(self._spans) + len(self._events) < self._settings.batch_spans and not force:
+        is_full = len(self._spans) + len(self._events) >= self._settings.batch_spans or self._bytes >= BATCH_BYTES
+        if not (is_full or force):
             return
         if not (self._spans or self._events):
             return
@@ -205,7 +212,7 @@ class Exporting:
             if self._stopped.is_set() or self._is_hopeless(sending.progress()):
                 self.stop()
                 return
-        self._spans, self._events, self._since = [], [], None
+        self._spans, self._events, self._since, self._bytes = [], [], None, 0
         self._tend(tail, sending)
 
     def _measure(self, measuring: Sending, *, wait: bool) -> None:
@@ -247,99 +254,39 @@ class Exporting:
             self._report(progress)
             if self._is_hopeless(progress) or (sending.wait(LOOK_SECONDS) and measuring.wait(LOOK_SECONDS)):
                 return
+            if time.monotonic() - self._saved_at >= SAVE_SECONDS:
+                self._saved_at = time.monotonic()
+                self._save(sending)
 
     def _is_hopeless(self, progress: Progress) -> bool:
-        """Whether the run is over, and nothing was taken for so long that it is not worth waiting for."""
+        """Whether the run is over, and nothing was taken for so long that it is not worth waiting for.
+
+        A collector that has not said anything yet has the time that an export may take.
+        """
         if self._over_at is None:
             if self._follow and self._folder.is_live():
                 return False
             self._over_at = time.monotonic()
         patience_s = self._patience_s if progress.sent else min(self._patience_s, NO_PATIENCE_SECONDS)
+        if progress.problem is None:
+            patience_s = max(patience_s, self._settings.timeout_s + NO_PATIENCE_SECONDS)
         return min(time.monotonic() - self._over_at, progress.idle_seconds) >= patience_s
 
     def _outcome(self, progress: Progress, measures: Progress) -> Outcome:
         left = progress.waiting + measures.waiting + len(self._spans) + len(self._events)
+        spans, records = (*progress.by_part, 0, 0)[:2]
         return Outcome(
             sent=progress.sent + measures.sent,
+            spans=spans,
+            log_records=records,
             left=left,
             refused=progress.refused + measures.refused,
-            unsupported=tuple(sorted(self._unsupported)),
+            unsupported=self._destination.unsupported(),
             unsampled=self._sampler.dropped,
-            problem=(progress.problem or measures.problem) if left else None,
+            problem=(progress.problem or measures.problem or self._unsaid()) if left else None,
         )
 
-    def _sending(self) -> Sending:
-        """Spans and log records, together: they are done when both are."""
-
-        def connect() -> tuple[Sequence[Callable[[Any], Answer]], Callable[[], None]]:
-            traces, logs = self._channel("traces"), self._channel("logs")
-
-            def send_spans(spans: Sequence[FinishedSpan]) -> Answer:
-                return traces.send([readable_span(span, self._resources, self._scope) for span in spans])
-
-            def send_events(events: Sequence[StoredEvent]) -> Answer:
-                return self._unless_unsupported("logs", logs, log_records(events, self._resources))
-
-            def end() -> None:
-                traces.close()
-                logs.close()
-
-            return (send_spans, send_events), end
-
-        return Sending(connect)
-
-    def _measuring(self) -> Sending:
-        def connect() -> tuple[Sequence[Callable[[Any], Answer]], Callable[[], None]]:
-            channel = self._channel("metrics")
-            return ((lambda items: self._unless_unsupported("metrics", channel, items[0])),), channel.close
-
-        return Sending(connect, senders=1)
-
-    def _unless_unsupported(self, signal: Signal, channel: Channel, items: Any) -> Answer:
-        """Who takes traces need not take anything else: Jaeger does not."""
-        if signal in self._unsupported:
-            return TAKEN
-        answer = channel.send(items)
-        if answer.verdict != "unsupported":
-            return answer
-        self._unsupported.add(signal)
-        return TAKEN
-
-    def _channel(self, signal: Signal) -> Channel:
-        protocols, endpoints = self._settings.protocols, self._settings.endpoints
-        return Channel(signal, protocols.get(signal, "http/protobuf"), endpoints.get(signal, ""))
-
-
-class Resources:
-    """The resource of each writer of a run: its process, and what the environment adds."""
-
-    def __init__(self, info: RunInfo) -> None:
-        self._info = info
-        self._added = OTELResourceDetector().detect()
-        self._pids = ProcessIds()
-        self._made: dict[tuple[str, int | None], Resource] = {}
-
-    def feed(self, event: StoredEvent) -> None:
-        """Learn from the events which number a writer's process had."""
-        self._pids.see(event)
-
-    def __call__(self, writer: str) -> Resource:
-        """The resource of a writer."""
-        known = writer, self._pids.get(writer)
-        made = self._made.get(known)
-        if made is None:
-            made = self._made[known] = _Resource({**resource_attributes(self._info, *known), **self._added.attributes})
-        return made
-
-
-class _Resource(Resource):
-    """A resource that is quick to look up.
-
-    The SDK's encoder does so for each span, and the SDK's own makes JSON of all its attributes each time.
-    """
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+    def _unsaid(self) -> str:
+        """Why something is left, if no answer says it."""
+        where = next(iter(self._settings.endpoints.values()))
+        return "it was stopped" if self._stopped.is_set() else f"{where} does not answer: is it a collector?"

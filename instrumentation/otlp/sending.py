@@ -29,7 +29,7 @@ REFUSALS_MAX = 5
 WAIT_SECONDS_MAX = 5.0
 _WAIT_SECONDS = 0.25
 _AFTER_SECONDS_MAX = 60.0
-_LEAVE_SECONDS = 2.0
+LEAVE_SECONDS = 2.0
 
 Position = dict[str, int]
 
@@ -46,7 +46,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """How it is going.
 
     Attributes:
-        sent: how many things were taken.
+        sent: how many things were taken; `by_part` is the same for each part of the loads.
         waiting: how many are on their way.
         refused: how many were given up, since the collector takes others and not these.
         problem: why the last try failed, in one line; None if it did not.
@@ -54,10 +54,14 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     sent: int
+    by_part: tuple[int, ...]
     waiting: int
     refused: int
     problem: str | None
     idle_seconds: float
+
+
+Connect = Callable[[Callable[[Answer], None]], tuple[Sequence[Callable[[Any], Answer]], Callable[[], None]]]
 
 
 class Sending:
@@ -65,29 +69,29 @@ class Sending:
 
     Args:
         connect: makes what a thread sends with: for each part of a load a function that gives what became of it, and
-            one that ends all of them.
+            one that ends all of them. It is given what to call with an answer that is not the last yet.
         senders: how many threads.
+
+    Raises:
+        UsageError: what `connect` raises.
     """
 
-    def __init__(
-        self,
-        connect: Callable[[], tuple[Sequence[Callable[[Any], Answer]], Callable[[], None]]],
-        senders: int = SENDERS,
-    ) -> None:
-        self._connect = connect
+    def __init__(self, connect: Connect, senders: int = SENDERS) -> None:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._offered: deque[Load] = deque()  # in order, until all before it are done
         self._todo: deque[Load] = deque()
         self._closed = threading.Event()
         self._position: Position | None = None
-        self._sent = self._refused = 0
+        self._sent: dict[int, int] = {}
+        self._refused = 0
         self._problem: Answer | None = None
         self._taken_at = time.monotonic()
-        self._ends: list[Callable[[], None]] = []
+        connected = [connect(self._note_problem) for _ in range(senders)]
+        self._ends = [end for _, end in connected]
         self._threads = [
-            threading.Thread(target=self._work, name=f"eventflow-otlp-{number}", daemon=True)
-            for number in range(senders)
+            threading.Thread(target=self._work, args=(sends,), name=f"eventflow-otlp-{number}", daemon=True)
+            for number, (sends, _) in enumerate(connected)
         ]
         for thread in self._threads:
             thread.start()
@@ -125,7 +129,8 @@ class Sending:
         """How it is going."""
         with self._lock:
             return Progress(
-                sent=self._sent,
+                sent=sum(self._sent.values()),
+                by_part=tuple(count for _, count in sorted(self._sent.items())),
                 waiting=sum(len(part) for load in self._offered for part in load.parts),
                 refused=self._refused,
                 problem=str(self._problem) if self._problem else None,
@@ -133,24 +138,21 @@ class Sending:
             )
 
     def close(self) -> None:
-        """Send nothing more, whether or not everything is done. Idempotent."""
-        with self._lock:
-            self._closed.set()
-            ends, self._ends = self._ends, []
-            self._changed.notify_all()
+        """Send nothing more, whether or not everything is done. Idempotent. Takes `LEAVE_SECONDS` at most."""
+        self._closed.set()
+        ends, self._ends = self._ends, []
         for end in ends:
-            end()
-        for thread in self._threads:
-            thread.join(_LEAVE_SECONDS)
-
-    def _work(self) -> None:
-        sends, end = self._connect()
+            threading.Thread(target=end, daemon=True).start()  # the SDK's may wait
         with self._lock:
-            self._ends.append(end)
+            self._changed.notify_all()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _work(self, sends: Sequence[Callable[[Any], Answer]]) -> None:
         while (load := self._next()) is not None:
-            for send, part in zip(sends, load.parts, strict=True):
-                self._deliver(send, part)
-            if not self._closed.is_set():
+            places = zip(range(len(sends)), sends, load.parts, strict=True)
+            if all(self._deliver(place, send, part) for place, send, part in places):
                 self._finish(load)
 
     def _next(self) -> Load | None:
@@ -165,34 +167,43 @@ class Sending:
                 self._position = self._offered.popleft().position
             self._changed.notify_all()
 
-    def _deliver(self, send: Callable[[Any], Answer], part: Sequence[Any]) -> None:
-        """Send it until all of it is taken or refused for good, or this is closed."""
-        left = [part] if part else []
-        tries, before = 0, self.progress().sent
-        while left and not self._closed.is_set():
-            piece = left.pop()
-            answer = send(piece)
-            if answer.verdict == "taken":
-                self._note_taken(len(piece))
-                tries = 0
+    def _deliver(self, place: int, send: Callable[[Any], Answer], part: Sequence[Any]) -> bool:
+        """Send it until all of it is taken or refused for good, which gives true, or this is closed.
+
+        What is refused is halved, and what is refused alone waits until everything else was tried: a collector that
+        takes other things and refuses these `REFUSALS_MAX` times does not like them; one that takes nothing is broken.
+        """
+        left = deque([_Piece(part)]) if part else deque()
+        before = self.progress().sent
+        while left:
+            if self._closed.is_set():
+                return False
+            piece = left.popleft()
+            answer = _send(send, piece.items)
+            if answer.verdict in {"taken", "left out"}:
+                self._note_taken(place, len(piece.items) if answer.verdict == "taken" else 0)
                 continue
             self._note_problem(answer)
-            tries += 1
-            is_suspect = answer.verdict == "too large" or (answer.verdict == "refused" and tries > 1)
-            if is_suspect and len(piece) > 1:
-                middle = len(piece) // 2
-                left += [piece[middle:], piece[:middle]]
-                tries = 0 if answer.verdict == "too large" else 1
-            elif is_suspect and tries >= REFUSALS_MAX and self._has_taken_since(before):
+            piece.tries += 1
+            is_suspect = answer.verdict == "too large" or (answer.verdict == "refused" and piece.tries > 1)
+            if is_suspect and len(piece.items) > 1:
+                left.extendleft(reversed(piece.halves(1 if answer.verdict == "refused" else 0)))
+                continue
+            if not is_suspect:
+                left.appendleft(piece)
+            elif piece.tries >= REFUSALS_MAX and self.progress().sent > before:
                 self._note_refused()
-                tries = 0
+                continue
             else:
                 left.append(piece)
-                self._closed.wait(_pause(tries, answer.after_s))
+                if any(other.tries < piece.tries for other in left):
+                    continue  # first everything else
+            self._closed.wait(_pause(piece.tries, answer.after_s))
+        return True
 
-    def _note_taken(self, count: int) -> None:
+    def _note_taken(self, place: int, count: int) -> None:
         with self._lock:
-            self._sent += count
+            self._sent[place] = self._sent.get(place, 0) + count
             self._problem = None
             self._taken_at = time.monotonic()
 
@@ -204,10 +215,25 @@ class Sending:
         with self._lock:
             self._refused += 1
 
-    def _has_taken_since(self, before: int) -> bool:
-        """Whether the collector takes other things: one that refuses everything is broken, not its data."""
-        with self._lock:
-            return self._sent > before
+
+class _Piece:
+    """A part of a load, and how often it was tried."""
+
+    __slots__ = ("items", "tries")
+
+    def __init__(self, items: Sequence[Any], tries: int = 0) -> None:
+        self.items, self.tries = items, tries
+
+    def halves(self, tries: int) -> "list[_Piece]":
+        middle = len(self.items) // 2
+        return [_Piece(self.items[:middle], tries), _Piece(self.items[middle:], tries)]
+
+
+def _send(send: Callable[[Any], Answer], items: Sequence[Any]) -> Answer:
+    try:
+        return send(items)
+    except Exception as problem:  # noqa: BLE001  (what cannot even be made is found by halving, and told)
+        return Answer("refused", f"something cannot be exported ({type(problem).__name__})", "please report it")
 
 
 def _pause(tries: int, after_s: float) -> float:

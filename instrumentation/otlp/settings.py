@@ -6,7 +6,9 @@ A value that cannot be is an error in one line, not a warning in a log.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -22,9 +24,13 @@ Protocol = Literal["http/protobuf", "grpc"]
 
 _PATHS: dict[Signal, str] = {"traces": "v1/traces", "metrics": "v1/metrics", "logs": "v1/logs"}
 _DEFAULT_ENDPOINTS: dict[Protocol, str] = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
-_COMPRESSIONS = frozenset(("none", "gzip", "deflate"))
+_COMPRESSIONS: dict[Protocol, tuple[str, ...]] = {
+    "http/protobuf": ("none", "gzip", "deflate"),
+    "grpc": ("none", "gzip"),
+}
 BATCH_SPANS = 2_000
 BATCH_SECONDS = 1.0
+TIMEOUT_SECONDS = 10.0
 
 
 HONOURED = (
@@ -35,7 +41,9 @@ HONOURED = (
     Honoured("OTEL_EXPORTER_OTLP_PROTOCOL, …_TRACES_PROTOCOL, …", "`http/protobuf` (default) or `grpc`"),
     Honoured("OTEL_EXPORTER_OTLP_HEADERS, …_TRACES_HEADERS, …", "sent with each export; never shown or recorded"),
     Honoured("OTEL_EXPORTER_OTLP_TIMEOUT, …_TRACES_TIMEOUT, …", "seconds for one export, its retries included; 10"),
-    Honoured("OTEL_EXPORTER_OTLP_COMPRESSION, …_TRACES_COMPRESSION, …", "`none` (default), `gzip` or `deflate`"),
+    Honoured(
+        "OTEL_EXPORTER_OTLP_COMPRESSION, …_TRACES_COMPRESSION, …", "`none` (default), `gzip`, and by HTTP `deflate`"
+    ),
     Honoured("OTEL_EXPORTER_OTLP_CERTIFICATE, …_CLIENT_KEY, …_CLIENT_CERTIFICATE", "files for TLS"),
     Honoured("OTEL_EXPORTER_OTLP_INSECURE", "for gRPC without `http://`: no TLS"),
     Honoured("OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER", "`otlp` or `none`; logs: `none`"),
@@ -59,6 +67,7 @@ class Settings(msgspec.Struct, frozen=True):
         endpoints: where each goes, without credentials, for people to read.
         policy: which traces.
         batch_spans, batch_seconds: how many spans go together, and how long one waits for company.
+        timeout_s: how long one export may take.
         metrics: how metrics are exported.
     """
 
@@ -67,6 +76,7 @@ class Settings(msgspec.Struct, frozen=True):
     policy: Policy = ALL
     batch_spans: int = BATCH_SPANS
     batch_seconds: float = BATCH_SECONDS
+    timeout_s: float = TIMEOUT_SECONDS
     metrics: MetricSettings = MetricSettings()
 
 
@@ -95,17 +105,19 @@ def read_settings(environ: Mapping[str, str], *, policy: Policy | None = None, l
     protocols: dict[Signal, Protocol] = {}
     for signal in _PATHS:
         chosen = _exporter(environ, signal)
-        if chosen == "otlp" or (chosen is None and (signal != "logs" or logs)):
+        is_usual = logs if signal == "logs" else _has_place(environ, signal)
+        if chosen == "otlp" or (chosen is None and is_usual):
             protocols[signal] = _protocol(environ, signal)
-            _check(environ, signal)
+            _check(environ, signal, protocols[signal])
     if "logs" in protocols:
         check_limits(environ)
     return Settings(
         protocols=protocols,
         endpoints={signal: _endpoint(environ, signal, protocol) for signal, protocol in protocols.items()},
         policy=policy or _sampler(environ),
-        batch_spans=int(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS, least=1)),
-        batch_seconds=_number(environ, "OTEL_BSP_SCHEDULE_DELAY", BATCH_SECONDS * 1000) / 1000,
+        batch_spans=int(_number(environ, "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", BATCH_SPANS, least=1, most=1_000_000)),
+        batch_seconds=_number(environ, "OTEL_BSP_SCHEDULE_DELAY", BATCH_SECONDS * 1000, most=3_600_000) / 1000,
+        timeout_s=max((_timeout(environ, signal) for signal in protocols), default=TIMEOUT_SECONDS),
         metrics=read_metric_settings(environ) if "metrics" in protocols else MetricSettings(),
     )
 
@@ -136,18 +148,48 @@ def _endpoint(environ: Mapping[str, str], signal: Signal, protocol: Protocol) ->
     return redact_url(f"{common.rstrip('/')}/{_PATHS[signal]}")
 
 
-def _check(environ: Mapping[str, str], signal: Signal) -> None:
+def _has_place(environ: Mapping[str, str], signal: Signal) -> bool:
+    """Whether a signal goes somewhere: where only other signals have an endpoint, nobody meant the local default."""
+    own = [name for name in _PATHS if environ.get(f"OTEL_EXPORTER_OTLP_{name.upper()}_ENDPOINT", "").strip()]
+    return signal in own or not own or bool(environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip())
+
+
+def _check(environ: Mapping[str, str], signal: Signal, protocol: Protocol) -> None:
     """What the exporters would not refuse, or only later."""
-    name, value = _setting(environ, signal, "ENDPOINT")
-    if value and "://" in value and not value.startswith(("http://", "https://")):
-        raise UsageError(f"{name} is no address of a collector", "give http://HOST:4318, or with grpc http://HOST:4317")
-    if value and "://" not in value and _protocol(environ, signal) == "http/protobuf":
-        raise UsageError(f"{name} has no scheme", "give http://HOST:4318 or https://HOST:4318")
+    _check_endpoint(*_setting(environ, signal, "ENDPOINT"), protocol)
     name, value = _setting(environ, signal, "COMPRESSION")
-    if value and value.lower() not in _COMPRESSIONS:
-        raise UsageError(f"{name}={name_of(value)} is no compression", "use none, gzip or deflate")
-    name, value = _setting(environ, signal, "TIMEOUT")
-    _number(environ, name, 10.0)
+    known = _COMPRESSIONS[protocol]
+    if value and value.lower() not in known:
+        raise UsageError(f"{name}={name_of(value)} is no compression for {protocol}", f"use {', '.join(known)}")
+    _timeout(environ, signal)
+    for what in ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE"):
+        name, value = _setting(environ, signal, what)
+        if value and not Path(value).is_file():
+            raise UsageError(f"{name} names {name_of(value)}, which is no file", "give the path of a PEM file")
+    name, value = _setting(environ, signal, "HEADERS")
+    if any("=" not in entry for entry in value.split(",") if entry.strip()):
+        raise UsageError(f"{name} has an entry without `=`", "give name=value,name=value")
+
+
+def _check_endpoint(name: str, value: str, protocol: Protocol) -> None:
+    if not value:
+        return
+    if "://" not in value and protocol == "http/protobuf":
+        raise UsageError(f"{name} has no scheme", "give http://HOST:4318 or https://HOST:4318")
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        is_address = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, is_address = urlsplit(""), False
+    if not is_address:
+        raise UsageError(f"{name} is no address of a collector", "give http://HOST:4318, or with grpc http://HOST:4317")
+    if "@" in parts.netloc and protocol == "grpc":
+        raise UsageError(f"{name} has a login, which gRPC does not take", "give it in OTEL_EXPORTER_OTLP_HEADERS")
+
+
+def _timeout(environ: Mapping[str, str], signal: Signal) -> float:
+    name, _ = _setting(environ, signal, "TIMEOUT")
+    return _number(environ, name, TIMEOUT_SECONDS, most=3_600)
 
 
 def _setting(environ: Mapping[str, str], signal: Signal, what: str) -> tuple[str, str]:

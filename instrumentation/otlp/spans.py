@@ -34,7 +34,7 @@ def readable_span(span: FinishedSpan, resource: Callable[[str], Resource], scope
         events=_events(span),
         links=[_link(link) for link in span.links],
         kind=_KINDS[span.kind],
-        status=_status(span),
+        status=Status(StatusCode.ERROR, span.status_message or None) if span.is_error else _UNSET,
         start_time=span.start_ns,
         end_time=span.end_ns,
         instrumentation_scope=scope,
@@ -53,10 +53,3 @@ def _events(span: FinishedSpan) -> Sequence[Event]:
 def _link(link: SpanLink) -> Link:
     context = SpanContext(int(link.trace_id, 16), int(link.span_id, 16), is_remote=False, trace_flags=_SAMPLED)
     return Link(context, {"eventflow.event.id": link.event_id})
-
-
-def _status(span: FinishedSpan) -> Status:
-    """By the rules for HTTP clients: no description where the status code or the exit code says it all."""
-    if not span.is_error:
-        return _UNSET
-    return Status(StatusCode.ERROR, span.message or ("killed" if span.state == "interrupted" else None))

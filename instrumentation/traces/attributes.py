@@ -12,9 +12,8 @@ import msgspec
 from eventflow import origin_events as origins
 from eventflow import vocabulary as said
 from eventflow.event import Payload
-from instrumentation.traces.span import Attribute
+from instrumentation.traces.span import STATUS_FAILED_MIN, Attribute
 
-STATUS_FAILED_MIN = 400
 Put = dict[str, Attribute]
 
 
@@ -44,7 +43,11 @@ ATTRIBUTES = (
     Known("network.peer.port", "attempt, connect", "its port"),
     Known("network.protocol.version", "attempt", "HTTP's version: `1.1`, `2`"),
     Known("tls.protocol.version", "connect", "TLS's version, if the connection is encrypted"),
-    Known("error.type", "request, attempt, program, run", "the kind of failure, or the status or exit code"),
+    Known(
+        "error.type",
+        "run, stage, request, attempt, process, program",
+        "the kind of failure, the status, the exit code, or `interrupted`",
+    ),
     Known("process.executable.name", "program", "the program's name, without arguments"),
     Known("process.pid", "process, program", "its number"),
     Known("process.exit.code", "process, program", "its exit code; negative: the signal that killed it"),

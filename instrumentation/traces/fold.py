@@ -10,7 +10,7 @@ in somebody's database. So what comes after is a span of its own, whose id follo
 the first one.
 
 Invariants:
-    every span of the log is given once, by `feed` when it ends or by `finish`;
+    every span of the log is given once, by `feed` when it ends or by `finish`; a request that nobody took up has none;
     memory is that of the stories that are not over, and four bytes for each request.
 """
 
@@ -107,6 +107,7 @@ class SpanFold:
             if stream in workers:
                 ended.append(self._end_worker(story, stream, starts))
             else:
+                self._forget_untouched(story)
                 ended += self._close_all(story, stream, "interrupted")
         self._stories.clear()
         return ended
@@ -126,6 +127,7 @@ class SpanFold:
         payload = decode_payload(event)
         before: Iterable[FinishedSpan] = _NOTHING
         if event.version and event.type in _BEGINNINGS:
+            self._forget_untouched(story)
             before = self._close_all(story, event.stream, "interrupted")
         story.last_ns = event.time
         span = story.spans.get(event.span_id)
@@ -211,6 +213,14 @@ class SpanFold:
         del self._stories[event.stream]
         return ended
 
+    def _forget_untouched(self, story: OpenStory) -> None:
+        """A request that was read from the list, and that is all: nothing of it took any time, so there is no span."""
+        span = next(iter(story.spans.values()), None)
+        if span is not None and span.step == "request" and span.start_ns == story.last_ns:
+            del story.spans[span.span_id]
+            if span.shown_id == span.span_id:
+                del story.parents[span.span_id]
+
     def _close_all(
         self, story: OpenStory, stream: str, state: State, but: OpenSpan | None = None
     ) -> list[FinishedSpan]:
@@ -222,9 +232,8 @@ class SpanFold:
             if span.step not in _BEGUN:
                 ended.append(self._close(story, stream, span, "completed"))
                 continue
-            is_untouched = span.step == "request" and span.start_ns == story.last_ns  # it was queued, and that is all
             span.end_ns = max(span.end_ns, story.last_ns)
-            ended.append(self._close(story, stream, span, "cancelled" if is_untouched else state))
+            ended.append(self._close(story, stream, span, state))
         return ended
 
     def _close(self, story: OpenStory, stream: str, span: OpenSpan, state: State) -> FinishedSpan:
@@ -233,6 +242,8 @@ class SpanFold:
         kind: Kind = "client" if span.step in _CLIENTS else "internal"
         if state in {"cancelled", "interrupted"}:  # which OpenTelemetry's status does not tell
             span.attributes["eventflow.state"] = state
+        if state == "interrupted":
+            span.attributes.setdefault("error.type", state)
         return FinishedSpan(
             run=self.run,
             stream=stream,
@@ -244,7 +255,7 @@ class SpanFold:
             span_id=span.shown_id,
             parent_span_id=span.parent if enclosing is None else enclosing.shown_id,
             start_ns=span.start_ns,
-            end_ns=max(span.start_ns, span.end_ns),
+            end_ns=max(span.start_ns + 1, span.end_ns),  # one nanosecond at least: Jaeger takes less for a fault
             state=state,
             message=span.message,
             attributes=span.attributes,

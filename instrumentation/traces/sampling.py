@@ -1,7 +1,8 @@
 """Tail sampling: which requests are exported, decided when the whole story is known. The log keeps all of them.
 
-A trace is kept or left out as a whole. The share is taken from the trace id, the way OpenTelemetry's
-`TraceIdRatioBased` does: whoever samples the same traces by the same share, or a larger one, keeps these too.
+A trace is kept or left out as a whole, but that the parts of a request that was resumed are judged one by one. The
+share is taken from the trace id, the way OpenTelemetry's `TraceIdRatioBased` does: whoever samples the same traces by
+the same share, or a larger one, keeps these too.
 
 `slow` needs to know what is usual: it keeps what took longer than 99 of 100 requests before it, and what is among the
 first hundred. So which ones it keeps depends on the order in which they ended; nothing else does.
@@ -38,6 +39,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 ALL = Policy()
+NOTHING = Policy(0.0)
 
 
 def parse_policy(text: str) -> Policy:
@@ -77,7 +79,7 @@ def parse_policy(text: str) -> Policy:
 class Sampler:
     """Passes on the spans of the traces that are kept, each trace when its request is over.
 
-    What is no request's (the run, its processes, the origins) always passes.
+    What is no request's (the run, its processes, the origins) passes, unless nothing at all is to be kept.
 
     Args:
         policy: what to keep.
@@ -98,6 +100,9 @@ class Sampler:
         if self._keeps_all:
             return spans
         passed: list[FinishedSpan] = []
+        if self._policy == NOTHING:
+            self.dropped += sum(1 for _ in spans)
+            return passed
         for span in spans:
             if not span.stream.startswith("request-"):
                 passed.append(span)

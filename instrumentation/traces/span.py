@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+STATUS_FAILED_MIN = 400
 Attribute = str | bool | int | float | tuple[str, ...]
 Kind = Literal["internal", "client"]
 State = Literal["completed", "failed", "cancelled", "interrupted"]
@@ -43,7 +44,7 @@ class FinishedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         name: OpenTelemetry's: the step, but `GET` for an attempt and the executable's name for a program.
         kind: `client` for what another process answers: attempts and programs.
         trace_id, span_id, parent_span_id: W3C ids; no parent for the root of a trace.
-        start_ns, end_ns: Unix time in nanoseconds, `start_ns <= end_ns`.
+        start_ns, end_ns: Unix time in nanoseconds, `start_ns < end_ns`.
         state: how it ended; `interrupted` if nothing in the log says so, because its process was killed.
         message: why it failed, in one line; else empty.
         attributes: by the semantic conventions where they have a word, else `eventflow.*`; see `attributes`.
@@ -73,6 +74,16 @@ class FinishedSpan(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def is_error(self) -> bool:
         """Whether OpenTelemetry calls it an error. To be cancelled on purpose is none; to be killed is."""
         return self.state in {"failed", "interrupted"}
+
+    @property
+    def status_message(self) -> str:
+        """What OpenTelemetry's status says of an error: nothing, by its conventions, where a status code says it."""
+        if not self.is_error:
+            return ""
+        code = self.attributes.get("http.response.status_code")
+        if self.state == "failed" and self.step == "attempt" and isinstance(code, int) and code >= STATUS_FAILED_MIN:
+            return ""
+        return self.message or ("killed" if self.state == "interrupted" else "")
 
     @property
     def seconds(self) -> float:

@@ -45,7 +45,7 @@ def of_finished(span: FinishedSpan) -> TreeSpan:
         name=span.name,
         kind=span.kind,
         status="error" if span.is_error else "",
-        message=span.message if span.is_error else "",
+        message=span.status_message,
         start_ns=span.start_ns,
         end_ns=span.end_ns,
         attributes={

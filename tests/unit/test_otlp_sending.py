@@ -35,7 +35,7 @@ class Collector:
 
     def sending(self, senders: int = 2) -> Sending:
         """Threads that send here."""
-        return Sending(lambda: ((self.send,), lambda: None), senders)
+        return Sending(lambda _note: ((self.send,), lambda: None), senders)
 
 
 @pytest.fixture(autouse=True)
@@ -127,6 +127,47 @@ def test_what_is_refused_alone_is_given_up_and_the_rest_taken() -> None:
     assert sorted(collector.taken) == [n for n in range(100) if n != 57]
     assert sending.progress().refused == 1
     assert sending.position == {"w": 5}
+    sending.close()
+
+
+@pytest.mark.parametrize("bad", [{0}, {99}, {0, 1, 2, 50, 98, 99}], ids=str)
+def test_what_is_refused_holds_up_nothing_else(bad: set[int]) -> None:
+    """Wherever they are: the others are taken, also those of one load whose first thing is refused."""
+    collector = Collector(lambda items: REFUSED if bad & set(items) else TAKEN)
+    sending = collector.sending(1)
+    assert sending.offer(load(*range(100), at=5), 5)
+    assert sending.wait(10)
+    assert sorted(collector.taken) == [n for n in range(100) if n not in bad]
+    assert sending.progress().refused == len(bad)
+    assert sending.position == {"w": 5}
+    sending.close()
+
+
+def test_what_cannot_be_made_is_told_and_holds_up_nothing() -> None:
+    """An exception while one thing is encoded is that thing's, and no thread dies of it."""
+
+    def judge(items: Sequence[Any]) -> Answer:
+        if 3 in items:
+            raise TypeError("three")
+        return TAKEN
+
+    collector = Collector(judge)
+    sending = collector.sending(1)
+    assert sending.offer(load(*range(8), at=1), 5)
+    assert sending.offer(load(9, at=2), 5)
+    assert sending.wait(10)
+    assert sorted(collector.taken) == [0, 1, 2, 4, 5, 6, 7, 9]
+    assert sending.position == {"w": 2}
+    sending.close()
+
+
+def test_what_is_left_out_is_done_and_not_counted() -> None:
+    """What the collector has no place for does not hold the position back, and is not said to be sent."""
+    collector = Collector(lambda _items: answers.LEFT_OUT)
+    sending = collector.sending()
+    assert sending.offer(load(1, 2, at=4), 5)
+    assert sending.wait(5)
+    assert (sending.position, sending.progress().sent) == ({"w": 4}, 0)
     sending.close()
 
 

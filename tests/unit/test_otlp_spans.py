@@ -55,7 +55,7 @@ def test_ids_times_and_kind_are_those_of_the_log() -> None:
     [
         ("completed", "", Status.STATUS_CODE_UNSET, ""),
         ("cancelled", "", Status.STATUS_CODE_UNSET, ""),
-        ("failed", "503 Service Unavailable", Status.STATUS_CODE_ERROR, "503 Service Unavailable"),
+        ("failed", "503 Service Unavailable", Status.STATUS_CODE_ERROR, ""),
         ("interrupted", "", Status.STATUS_CODE_ERROR, "killed"),
     ],
 )
@@ -65,6 +65,12 @@ def test_what_failed_is_an_error_and_what_was_cancelled_is_none(
     """Statuses by the conventions: never OK, unset unless it failed or was killed."""
     span = encoded(state=state, message=message)
     assert (span.status.code, span.status.message) == (code, said)
+
+
+def test_a_failure_without_a_status_says_why() -> None:
+    """A connection that was refused has no status code, so the message tells."""
+    span = encoded(state="failed", message="connection refused", attributes={})
+    assert (span.status.code, span.status.message) == (Status.STATUS_CODE_ERROR, "connection refused")
 
 
 def test_every_link_is_sent_and_dropped_moments_are_counted() -> None:

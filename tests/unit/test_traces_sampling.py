@@ -110,7 +110,7 @@ def test_a_share_is_about_that_many() -> None:
 
 
 def test_what_is_no_requests_always_passes() -> None:
-    """The run, its stage, its processes and origins are kept."""
+    """The run, its stage, its processes and origins are kept, unless nothing is."""
     (attempt, _) = story(1)
     run = FinishedSpan(
         run="r",
@@ -124,6 +124,9 @@ def test_what_is_no_requests_always_passes() -> None:
         start_ns=0,
         end_ns=1,
     )
-    sampler = Sampler(Policy(0.0))
+    sampler = Sampler(Policy(0.0, errors=True))
     assert list(sampler.feed([attempt, run])) == [run]
     assert sampler.finish() == [attempt]
+    nothing = Sampler(Policy(0.0))
+    assert list(nothing.feed([attempt, run])) == []
+    assert nothing.dropped == 2
