@@ -153,7 +153,7 @@ def test_where_it_cannot_be_written(run: RunFolder, tmp_path: Path, to: str) -> 
     folder.mkdir()
     store = run.path.parent
     problem = refused(export(store, "latest", "--to", to, "-o", str(folder)))
-    assert problem == f"'{folder}' cannot be written (Is a directory): name another file with --out, or make room"
+    assert problem == f"'{folder}' cannot be written (Is a directory): name another file with --out"
     problem = refused(export(store, "latest", "--to", to, "-o", str(folder / "none" / "file")))
     assert "cannot be written (No such file or directory)" in problem
     assert list(folder.iterdir()) == []
@@ -172,8 +172,8 @@ def test_a_full_disk(run: RunFolder, tmp_path: Path, to: str) -> None:
     command = [sys.executable, "-m", "eventflow", "export", "latest", "--to", to, "-o", str(folder / "out")]
     command += ["--store", str(run.path.parent)]
     done = subprocess.run(command, preexec_fn=little_room, capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    why = f"'{folder / 'out'}' cannot be written (File too large): name another file with --out, or make room"
+    assert done.returncode == 3, done.stderr
+    why = f"'{folder / 'out'}' cannot be written (File too large): make room, or name a file elsewhere with --out"
     assert done.stderr == f"eventflow: {why}\n"
     assert [path.name for path in folder.iterdir()] == ["out"]
     assert (folder / "out").read_text() == "old"

@@ -270,3 +270,9 @@ def test_plain_http_to_a_tls_port_is_recognised() -> None:
     """Go's servers answer with a status and a sentence."""
     answer = answers.of_status("http://c", 400, "Client sent an HTTP request to an HTTPS server.\n")
     assert "https://" in str(answer)
+
+
+def test_what_others_say_is_told_without_logins() -> None:
+    """gRPC repeats the address that it was given, login and all."""
+    answer = answers.of_grpc("http://c", "UNAVAILABLE", "errors resolving user:S3KRET@10.0.0.1:4317: no such thing")
+    assert "S3KRET" not in str(answer)

@@ -112,6 +112,12 @@ def test_batches() -> None:
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"},
         {"OTEL_EXPORTER_OTLP_ENDPOINT": "ftp://collector"},
         {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "0"},
+        {"OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "inf"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_COMPRESSION": "deflate"},
+        {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:secret@collector:4317"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:99999"},
+        {"OTEL_EXPORTER_OTLP_CERTIFICATE": "/nowhere/ca.pem"},
+        {"OTEL_EXPORTER_OTLP_HEADERS": "good=1,bad header"},
     ],
     ids=lambda environ: " ".join(environ.values()),
 )
@@ -121,6 +127,15 @@ def test_what_cannot_be_is_refused_by_name(environ: dict[str, str]) -> None:
         read_settings(environ)
     assert list(environ)[-1] in str(refused.value)
     assert "\n" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+
+
+def test_who_names_one_signals_endpoint_means_that_signal() -> None:
+    """The others do not go to the default of this machine then, unless they are asked for."""
+    traces = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://t:4318/v1/traces"}
+    assert read(**traces).protocols.keys() == {"traces"}
+    assert read(**traces, OTEL_METRICS_EXPORTER="otlp").protocols.keys() == {"traces", "metrics"}
+    assert read(**traces, OTEL_EXPORTER_OTLP_ENDPOINT="http://c:4318").protocols.keys() == {"traces", "metrics"}
 
 
 def test_credentials_in_an_endpoint_are_not_shown() -> None:

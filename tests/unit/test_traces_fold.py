@@ -219,6 +219,26 @@ def _hand_over(folder: RunFolder) -> None:
                 here.record(RequestCompleted(name="x", bytes=3, seconds=1.0))
 
 
+def test_a_request_that_nobody_took_up_has_no_span(store: Path) -> None:
+    """It was read from the list, and its run was killed; when a resume takes it up, its story begins then."""
+    folder = create_run(store, stage="serial")
+    queued = RequestQueued(number=0, url="https://h/x", name="x")
+    with Recorder(folder.log, folder.run) as recorder:
+        root = recorder.open_stream("request-0")
+        root.record(queued)
+        handoff = root.handoff()
+    assert list(read_spans(folder)) == []
+    with Recorder(folder.log, folder.run) as recorder:
+        again = recorder.adopt(handoff)
+        again.record(queued)
+        again.child().record(RequestStarted(wait_seconds=0.0))
+        again.record(RequestCompleted(name="x", bytes=3, seconds=0.1))
+    queue, request = read_spans(folder)
+    assert (request.step, request.state, request.parent_span_id) == ("request", "completed", None)
+    assert (request.span_id, queue.parent_span_id) == (handoff.span_id, handoff.span_id)
+    assert request.start_ns >= max(event.time for event in read_events(folder.log) if event.version == 1)
+
+
 def test_a_gap_that_a_repair_left_hides_nothing(store: Path) -> None:
     """Where events were given up, what came after them is told all the same."""
     folder = write_run(store, "serial", requests=10)
