@@ -97,6 +97,7 @@ class Exporting:
             self._measures = MetricProjection(folder.info(), self._resources, settings.metrics)
         self._spans: list[FinishedSpan] = []
         self._events: list[StoredEvent] = []
+        self._offered: Position = {}  # how far the log is in what was offered last
         self._bytes = 0  # of the payloads that these are made of
         self._since: float | None = None  # when the first of these came
         self._over_at: float | None = None  # when the run was seen to be over
@@ -204,16 +205,30 @@ class Exporting:
         is_full = len(self._spans) + len(self._events) >= self._settings.batch_spans or self._bytes >= BATCH_BYTES
         if not (is_full or force):
             return
-        if not (self._spans or self._events):
-            return
-        load = Load((self._spans, self._events), dict(tail.position))
-        while not sending.offer(load, LOOK_SECONDS):
-            self._tend(tail, sending)
-            if self._stopped.is_set() or self._is_hopeless(sending.progress()):
-                self.stop()
-                return
+        for load in self._loads(dict(tail.position)):
+            while not sending.offer(load, LOOK_SECONDS):
+                self._tend(tail, sending)
+                if self._stopped.is_set() or self._is_hopeless(sending.progress()):
+                    self.stop()
+                    return
+            self._offered = load.position
         self._spans, self._events, self._since, self._bytes = [], [], None, 0
         self._tend(tail, sending)
+
+    def _loads(self, position: Position) -> Iterator[Load]:
+        """What waits, in loads that are not too large: at the end of a run, much may be over at once.
+
+        Only when the last of them is taken, the log is done that far.
+        """
+        spans, size = [], 0
+        for span in self._spans:
+            if len(spans) >= self._settings.batch_spans or size >= BATCH_BYTES:
+                yield Load((spans, []), self._offered)
+                spans, size = [], 0
+            spans.append(span)
+            size += sum(len(value) for value in span.attributes.values() if isinstance(value, str))
+        if spans or self._events:
+            yield Load((spans, self._events), position)
 
     def _measure(self, measuring: Sending, *, wait: bool) -> None:
         """Send how the metrics stand: they are sums, so where the last ones wait still, the next ones say it too."""
