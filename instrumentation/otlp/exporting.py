@@ -220,7 +220,8 @@ class Exporting:
 
         Only when the last of them is taken, the log is done that far.
         """
-        spans, size = [], 0
+        spans: list[FinishedSpan] = []
+        size = 0
         for span in self._spans:
             if len(spans) >= self._settings.batch_spans or size >= BATCH_BYTES:
                 yield Load((spans, []), self._offered)
