@@ -174,7 +174,7 @@ def test_a_full_disk(run: RunFolder, tmp_path: Path, to: str) -> None:
     done = subprocess.run(command, preexec_fn=little_room, capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     why = f"'{folder / 'out'}' cannot be written (File too large): make room, or name a file elsewhere with --out"
-    assert done.stderr == f"eventflow: {why}\n"
+    assert done.stderr.splitlines()[0] == f"eventflow: {why}"  # coverage, where it runs, has no room either
     assert [path.name for path in folder.iterdir()] == ["out"]
     assert (folder / "out").read_text() == "old"
 
