@@ -100,7 +100,7 @@ def export_otlp(
     console = status_console()
     with (
         console.status("sending …") as status,
-        _subscription(folder, settings, wait_s=0) if follow else _none() as place,
+        _subscription(folder, settings, wait_s=0) if follow else contextlib.nullcontext() as place,
     ):
 
         def show(progress: "Progress") -> None:
@@ -163,10 +163,6 @@ def _exporting(
     from instrumentation.otlp.exporting import Exporting
 
     return Exporting(folder, settings, subscription=place, follow=follow, report=report)
-
-
-def _none() -> contextlib.nullcontext[None]:
-    return contextlib.nullcontext()
 
 
 def _subscription(folder: RunFolder, settings: "Settings", *, wait_s: float) -> Subscription:

@@ -28,9 +28,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from stages.running import Watch
 
-# Starting it takes a second of processor time, which the run should not miss: it steps back before, not only then.
 _STOP_SECONDS = 4.0
 _TRIED_AGAIN = ": it is tried again"
+# Starting it takes a second of processor time, which the run should not miss: it steps back before, not only then.
 _ORPHAN = 'if command -v nice >/dev/null; then set -- nice -n 19 "$@"; fi; "$@" &'
 
 

@@ -4,13 +4,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-
 from eventflow.event import StoredEvent
 from instrumentation.otlp.answers import LEFT_OUT, TAKEN, Answer
 from instrumentation.otlp.channels import Channel
 from instrumentation.otlp.logs import log_records
 from instrumentation.otlp.resources import Resources
+from instrumentation.otlp.scope import SCOPE
 from instrumentation.otlp.sending import Sending
 from instrumentation.otlp.settings import Settings, Signal
 from instrumentation.otlp.spans import readable_span
@@ -30,11 +29,10 @@ class Destination:
     Args:
         settings: what goes where.
         resources: the resource of each writer.
-        scope: who made the spans.
     """
 
-    def __init__(self, settings: Settings, resources: Resources, scope: InstrumentationScope) -> None:
-        self._settings, self._resources, self._scope = settings, resources, scope
+    def __init__(self, settings: Settings, resources: Resources) -> None:
+        self._settings, self._resources = settings, resources
         self._lock = threading.Lock()
         self._refusals: dict[Signal, int] = {}
         self._has_taken: set[Signal] = set()
@@ -51,7 +49,7 @@ class Destination:
             traces, logs = self._channel("traces", note), self._channel("logs", note)
 
             def send_spans(spans: Sequence[FinishedSpan]) -> Answer:
-                return traces.send([readable_span(span, self._resources, self._scope) for span in spans])
+                return traces.send([readable_span(span, self._resources, SCOPE) for span in spans])
 
             def send_events(events: Sequence[StoredEvent]) -> Answer:
                 return self._optional(logs, log_records(events, self._resources))

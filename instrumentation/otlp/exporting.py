@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from eventflow.errors import LogDamaged, MalformedPayload, StoreError
 from eventflow.event import StoredEvent
 from eventflow.log.following import EventTail, Subscription
 from eventflow.log.runs import RunFolder
-from eventflow.work import VERSION
 from instrumentation.otlp.destination import Destination
 from instrumentation.otlp.metrics import MetricProjection
 from instrumentation.otlp.resources import Resources
@@ -91,7 +89,7 @@ class Exporting:
         self._damage: StoreError | None = None
         self._resources = Resources(folder.info())
         self._fold, self._sampler = SpanFold(folder.run), Sampler(settings.policy)
-        self._destination = Destination(settings, self._resources, InstrumentationScope("eventflow", VERSION))
+        self._destination = Destination(settings, self._resources)
         self._measures: MetricProjection | None = None
         if "metrics" in settings.protocols:
             self._measures = MetricProjection(folder.info(), self._resources, settings.metrics)

@@ -51,21 +51,6 @@ FAULTS = {
 }
 
 
-@pytest.fixture(scope="module")
-def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    """One for all tests; each has a service of its own in it."""
-    with Jaeger(require_part("jaeger"), tmp_path_factory.mktemp("jaeger")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def collector(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """One for the tests that leave it alone."""
-    folder = tmp_path_factory.mktemp("collector")
-    with Collector(require_part("otelcol"), folder / "collector", jaeger=jaeger.otlp) as running:
-        yield running
-
-
 @pytest.fixture
 def own_collector(jaeger: Jaeger, tmp_path: Path) -> Iterator[Collector]:
     """One that is not started yet."""

@@ -8,7 +8,6 @@ import pytest
 
 from eventflow.origin.launch import Origin, start_origin
 from eventflow.origin.settings import OriginSettings
-from tests.conftest import require_part
 from tests.support.collector import Collector
 from tests.support.exporting import Exporter, assert_all_are_there_once
 from tests.support.jaeger import Jaeger
@@ -27,21 +26,6 @@ request {url.full=ORIGIN/files/000000.bin} -> other:run/stage
   store -> request/verify
 run
   stage"""
-
-
-@pytest.fixture(scope="module")
-def jaeger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jaeger]:
-    """One for all tests; each has a service of its own in it."""
-    with Jaeger(require_part("jaeger"), tmp_path_factory.mktemp("jaeger")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def collector(jaeger: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
-    """One for all tests."""
-    folder = tmp_path_factory.mktemp("collector")
-    with Collector(require_part("otelcol"), folder / "collector", jaeger=jaeger.otlp) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
