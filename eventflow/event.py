@@ -21,9 +21,14 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     A field whose value is its default is left out of the log, so a new field with a default is always a compatible
     change.
+
+    `BRIEF` is a promise for types that come with every request: its fields hold numbers and short texts, a line of at
+    most 256 KiB, and nothing that can change later. The recorder encodes those together, some time after they were
+    recorded; any other payload is tried at once, so that whoever records it learns of what JSON cannot hold.
     """
 
     TYPE: ClassVar[str] = ""
+    BRIEF: ClassVar[bool] = False
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):

@@ -28,6 +28,7 @@ class ConnectionTaken(Payload, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "connection.taken"
+    BRIEF: ClassVar[bool] = True
     connection: str
     requests: int
     idle_seconds: float

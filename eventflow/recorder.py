@@ -4,13 +4,15 @@ A writer thread makes what has come durable every few milliseconds.
 
 It sits between the code that does the work and `eventflow.log`. The forces: the hot path must not wait for a disk, an
 event that was reported must never be lost, and memory must stay bounded when the disk is slow. Hence group commit:
-`record` encodes the event into the batch that waits and returns; `flush` is the barrier; a full batch makes `record`
-wait. The caller encodes, because the writer thread would hold the interpreter for as long as it encodes a batch, in one
-piece, and every other thread would wait: this way it only hashes, writes and syncs, all without the interpreter.
+`record` adds the event to those that wait and returns; `flush` is the barrier; a full batch makes `record` wait. Events
+are encoded some dozens at a time, by whoever records the last of them: one by one, each between other work, the encoder
+would find the processor's caches full of that other work, and take twice as long; and the writer thread would fetch
+the objects from another core, and hold the interpreter meanwhile. So it only hashes, writes and syncs, all without the
+interpreter, and encodes the few that came last.
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
-    at most `BATCHES_WAITING_MAX` batches and one event wait in memory, 4 MiB; none is ever dropped;
+    at most `BATCHES_WAITING_MAX` batches, 4 MiB, and `TOGETHER_MAX` events wait in memory; none is ever dropped;
     an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
 """
 
@@ -27,19 +29,19 @@ import msgspec
 
 from eventflow import mirror
 from eventflow.disk import Disk
-from eventflow.errors import EventTooLarge, LogClosed, NoActiveSpan, StoreError
+from eventflow.errors import LogClosed, NoActiveSpan, StoreError
 from eventflow.event import Event, Link, Payload
-from eventflow.log.format import LINE_BREAK, LINE_BYTES_MAX
+from eventflow.log.format import LINE_BYTES_MAX, encode_brief, try_line
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
 from eventflow.stream import Handoff, Stream
 
 BATCH_BYTES_MAX = LINE_BYTES_MAX
 BATCHES_WAITING_MAX = 4
-BATCH_SECONDS_MAX = 0.005
+BATCH_SECONDS_MAX = 0.02
+TOGETHER_MAX = 32
+_LONG_BYTES = 4 << 10
 _LOOKS_BEFORE_SLEEP = 20
-_NEWLINE = 0x0A
-_LINE_BREAK = bytearray(b"\n")  # what it joins is a bytearray as well, which the log adds its commit to
 
 
 class Span:
@@ -108,13 +110,13 @@ def record(payload: Payload, *causes: Link) -> Link:
 
 
 class _Batch:
-    """Event lines on their way to the disk. `size` is what they will have in bytes, line breaks included."""
+    """Event lines on their way to the disk: pieces of whole lines, how many lines, how many bytes."""
 
-    __slots__ = ("lines", "size")
+    __slots__ = ("count", "pieces", "size")
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []
-        self.size = 0
+        self.pieces: list[bytes] = []
+        self.count = self.size = 0
 
 
 class RecorderStatistics(msgspec.Struct, frozen=True):
@@ -162,7 +164,7 @@ class Recorder:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
         self._work = threading.Condition(self._lock)  # something for the writer thread to do
-        self._encode = msgspec.json.Encoder().encode
+        self._new: list[Event[Payload]] = []  # recorded, and not encoded yet
         self._full: list[_Batch] = []
         self._filling = _Batch()
         self._is_idle = self._is_blocked = False  # blocked: full, closing or failed
@@ -204,42 +206,30 @@ class Recorder:
             if self._is_blocked:
                 self._wait_for_room()
             seq, version, last = self._next_seq, stream.version, stream.last
-            line = self._encode(
-                Event(
-                    event_id,
-                    payload.TYPE,
-                    self._time_ns(),
-                    self.run,
-                    stream.name,
-                    version,
-                    self.writer,
-                    seq,
-                    stream.trace_id,
-                    span.span_id,
-                    payload,
-                    span.parent_span_id,
-                    () if not self._links else (last, *causes) if last else tuple(causes),
-                )
+            event = Event(
+                event_id,
+                payload.TYPE,
+                self._time_ns(),
+                self.run,
+                stream.name,
+                version,
+                self.writer,
+                seq,
+                stream.trace_id,
+                span.span_id,
+                payload,
+                span.parent_span_id,
+                () if not self._links else (last, *causes) if last else tuple(causes),
             )
-            if _NEWLINE in line:
-                raise TypeError(LINE_BREAK)
-            batch = self._filling
-            size = batch.size + len(line) + 1
-            if size > BATCH_BYTES_MAX:
-                batch, size = self._begin_batch(len(line) + 1, payload.TYPE), len(line) + 1
-            try:
-                batch.lines.append(line)
-                batch.size = size
-                stream.version = version + 1
-                stream.last = link
-                self._next_seq = seq + 1
-            except BaseException:  # KeyboardInterrupt: the event is in the log wholly or not at all
-                if batch.lines and batch.lines[-1] is line:
-                    batch.lines.pop()
-                batch.size = sum(map(len, batch.lines)) + len(batch.lines)
-                stream.version, stream.last = version, last
-                self._next_seq = seq
-                raise
+            size = 0 if payload.BRIEF else try_line(event)
+            # No call between here and the last of the four: an interrupt comes after a call, and finds all or nothing.
+            new = self._new
+            new += (event,)
+            stream.version = version + 1
+            stream.last = link
+            self._next_seq = seq + 1
+            if len(new) >= TOGETHER_MAX or size > _LONG_BYTES:
+                self._encode_new()
             if self._is_idle:
                 self._is_idle = False
                 self._work.notify()
@@ -299,14 +289,19 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _begin_batch(self, size: int, type_name: str) -> "_Batch":
-        """Where the next `size` bytes go, which the batch has no room for: called with the lock held, never waits."""
-        if size > LINE_BYTES_MAX:
-            raise EventTooLarge(type_name, size, LINE_BYTES_MAX)
-        if self._filling.lines:
+    def _encode_new(self) -> None:
+        """What was recorded becomes lines of the batch, or, if they do not fit, of a new one: with the lock held."""
+        new = self._new
+        lines = encode_brief(new)
+        count, size = len(new), len(lines)
+        if self._filling.count and self._filling.size + size > BATCH_BYTES_MAX:
             self._close_batch()
             self._work.notify()
-        return self._filling
+        batch = self._filling
+        batch.pieces += (lines,)  # no call from here on: see `record`
+        batch.count += count
+        batch.size += size
+        self._new = []
 
     def _close_batch(self) -> None:
         """What is filled goes to the writer thread."""
@@ -323,11 +318,9 @@ class Recorder:
     def _write_batches(self) -> None:
         try:
             while batch := self._next_batch():
-                count = len(batch.lines)
-                batch.lines.append(b"")  # for the last line break
-                self._writer.append(_LINE_BREAK.join(batch.lines), count)
+                self._writer.append(bytearray().join(batch.pieces), batch.count)
                 with self._lock:
-                    self._durable_seq += count
+                    self._durable_seq += batch.count
                     self._batches += 1
                     self._changed.notify_all()
         except StoreError as failure:
@@ -348,7 +341,9 @@ class Recorder:
                 self._is_idle = False
                 self._work.wait_for(self._is_urgent, self._batch_seconds_max)
             self._waiting_max = max(self._waiting_max, self._waiting())
-            if not self._full and self._filling.lines:
+            if not self._full and self._new:
+                self._encode_new()
+            if not self._full and self._filling.count:
                 self._close_batch()
             batch = self._full.pop(0) if self._full else None
             self._block_if_full()
@@ -370,7 +365,7 @@ class Recorder:
 
     def _waiting(self) -> int:
         """How many events wait."""
-        return len(self._filling.lines) + sum(len(batch.lines) for batch in self._full)
+        return len(self._new) + self._filling.count + sum(batch.count for batch in self._full)
 
     def _is_urgent(self) -> bool:
         return bool(self._full) or self._flush_seq > self._durable_seq or self._closing
@@ -378,7 +373,7 @@ class Recorder:
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
             self._failure, self._is_blocked = failure, True
-            self._full, self._filling = [], _Batch()
+            self._new, self._full, self._filling = [], [], _Batch()
             self._changed.notify_all()
 
     def _after_fork_in_child(self) -> None:

@@ -79,6 +79,7 @@ class RequestQueued(Payload, frozen=True, kw_only=True):
     """A request was read from the input. It opens the request's stream, trace and root span; `url` is redacted."""
 
     TYPE: ClassVar[str] = "request.queued"
+    BRIEF: ClassVar[bool] = True
     number: int
     url: str
     name: str
@@ -89,6 +90,7 @@ class RequestStarted(Payload, frozen=True, kw_only=True):
     """A worker took the request."""
 
     TYPE: ClassVar[str] = "request.started"
+    BRIEF: ClassVar[bool] = True
     wait_seconds: float
 
 
@@ -96,6 +98,7 @@ class RequestCompleted(Payload, frozen=True, kw_only=True):
     """The request's file is verified and durably in its place. The end of a story."""
 
     TYPE: ClassVar[str] = "request.completed"
+    BRIEF: ClassVar[bool] = True
     name: str
     bytes: int
     seconds: float
@@ -135,6 +138,7 @@ class AttemptStarted(Payload, frozen=True, kw_only=True):
     """The request is handed to the HTTP client. Opens the attempt's span, a child of the request's root span."""
 
     TYPE: ClassVar[str] = "attempt.started"
+    BRIEF: ClassVar[bool] = True
     server_address: str
     server_port: int
     method: str = "GET"
@@ -145,6 +149,7 @@ class AttemptSent(Payload, frozen=True, kw_only=True):
     """The request is sent; now the server has its turn. `seconds` since the attempt started."""
 
     TYPE: ClassVar[str] = "attempt.sent"
+    BRIEF: ClassVar[bool] = True
     seconds: float
     range_start: int | None = None
 
@@ -153,6 +158,7 @@ class AttemptAnswering(Payload, frozen=True, kw_only=True):
     """The response has begun and its headers have not ended. `seconds` since the attempt started."""
 
     TYPE: ClassVar[str] = "attempt.answering"
+    BRIEF: ClassVar[bool] = True
     seconds: float
 
 
@@ -163,6 +169,7 @@ class AttemptResponse(Payload, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "attempt.response"
+    BRIEF: ClassVar[bool] = True
     status: int
     seconds: float
     http_version: str = "1.1"
@@ -230,6 +237,7 @@ class AttemptBody(Payload, frozen=True, kw_only=True):
     """The last byte of the body has arrived and is written to the temporary file. `seconds` since the response."""
 
     TYPE: ClassVar[str] = "attempt.body"
+    BRIEF: ClassVar[bool] = True
     bytes: int
     seconds: float
 
@@ -238,6 +246,7 @@ class AttemptCompleted(Payload, frozen=True, kw_only=True):
     """The HTTP exchange ended as HTTP says it should."""
 
     TYPE: ClassVar[str] = "attempt.completed"
+    BRIEF: ClassVar[bool] = True
     seconds: float
 
 
@@ -259,6 +268,7 @@ class FileVerified(Payload, frozen=True, kw_only=True):
     """
 
     TYPE: ClassVar[str] = "file.verified"
+    BRIEF: ClassVar[bool] = True
     bytes: int
     sha256: str
     seconds: float
@@ -270,6 +280,7 @@ class FileStored(Payload, frozen=True, kw_only=True):
     """The file and the folder entry are on disk (fsync) under the final name, relative to the output folder."""
 
     TYPE: ClassVar[str] = "file.stored"
+    BRIEF: ClassVar[bool] = True
     name: str
     bytes: int
     seconds: float

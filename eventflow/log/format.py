@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from eventflow.errors import NewerFormat
+from eventflow.errors import EventTooLarge, NewerFormat
 from eventflow.event import Event, Payload, StoredEvent
 
 FORMAT = 1
@@ -88,6 +88,41 @@ def advance(chain: bytes, lines: bytes | bytearray) -> bytes:
 def encode_events(events: Sequence[Event[Payload]]) -> bytes:
     """The event lines of a batch."""
     return _encoder.encode_lines(events)
+
+
+def encode_brief(events: Sequence[Event[Payload]]) -> bytes:
+    """The event lines of payloads that were promised to be brief, or were tried before.
+
+    Should a text hold what UTF-8 has no bytes for, a lone surrogate, it is written as an escape: the event counts.
+
+    Raises:
+        TypeError: a payload holds something that JSON cannot, against its promise.
+    """
+    try:
+        return _encoder.encode_lines(events)
+    except UnicodeEncodeError:
+        return _encoder.encode_lines([msgspec.structs.replace(event, data=_escaped(event.data)) for event in events])
+
+
+def _escaped(payload: Payload) -> Payload:
+    texts = {name: text for name, text in msgspec.structs.asdict(payload).items() if isinstance(text, str)}
+    plain = {name: text.encode(errors="backslashreplace").decode() for name, text in texts.items()}
+    return msgspec.structs.replace(payload, **plain)
+
+
+def try_line(event: Event[Payload]) -> int:
+    """How long the event's line is in bytes, its newline included.
+
+    Raises:
+        EventTooLarge: it is longer than `LINE_BYTES_MAX`.
+        TypeError: the payload holds something that JSON cannot.
+    """
+    line = _encoder.encode(event)
+    if b"\n" in line:
+        raise TypeError(LINE_BREAK)
+    if len(line) >= LINE_BYTES_MAX:
+        raise EventTooLarge(event.type, len(line) + 1, LINE_BYTES_MAX)
+    return len(line) + 1
 
 
 def encode_commit(count: int, seq: int, chain: bytes) -> bytes:

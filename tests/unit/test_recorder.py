@@ -162,6 +162,7 @@ def test_a_child_span_is_enclosed_and_linked(run: RunFolder) -> None:
 def test_a_full_queue_makes_the_caller_wait_and_loses_nothing(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-pressure: memory is bounded, and every event arrives when the disk is back."""
     monkeypatch.setattr(recorder_module, "BATCH_BYTES_MAX", 4_000)
+    monkeypatch.setattr(recorder_module, "TOGETHER_MAX", 8)
     disk = HeldDisk()
     recorder = Recorder(run.log, run.run, disk=disk)
     span = recorder.open_stream("request-0")
