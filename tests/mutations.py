@@ -205,13 +205,13 @@ MUTATIONS = (
     Mutation(
         "acknowledged only after the append",
         "recorder.py",
-        "                self._writer.append(_LINE_BREAK.join(batch.lines), count)\n"
+        "                self._writer.append(bytearray().join(batch.pieces), batch.count)\n"
         "                with self._lock:\n"
-        "                    self._durable_seq += count\n",
+        "                    self._durable_seq += batch.count\n",
         "                with self._lock:\n"
-        "                    self._durable_seq += count\n"
+        "                    self._durable_seq += batch.count\n"
         "                    self._changed.notify_all()\n"
-        "                self._writer.append(_LINE_BREAK.join(batch.lines), count)\n"
+        "                self._writer.append(bytearray().join(batch.pieces), batch.count)\n"
         "                with self._lock:\n",
         (RECORDER, CRASH),
     ),

@@ -8,21 +8,31 @@ import os
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import ClassVar
 
+import msgspec
 import pytest
 import trio
 
 import eventflow.recorder as recorder_module
 from eventflow.disk import Disk
-from eventflow.errors import LogClosed, LogWriteFailed, NoActiveSpan
-from eventflow.event import StoredEvent
+from eventflow.errors import EventTooLarge, LogClosed, LogWriteFailed, NoActiveSpan
+from eventflow.event import Payload, StoredEvent
 from eventflow.log.reader import read_events
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.recorder import Recorder, current_span, record
 from eventflow.sources import SeededSources
-from eventflow.vocabulary import AttemptCompleted, StageStarted
+from eventflow.vocabulary import AttemptCompleted, FileStored, StageStarted, decode_payload, payload_types
 
 SAID = AttemptCompleted(seconds=1.0)
+PLAIN = (
+    msgspec.inspect.IntType,
+    msgspec.inspect.FloatType,
+    msgspec.inspect.StrType,
+    msgspec.inspect.BoolType,
+    msgspec.inspect.NoneType,
+    msgspec.inspect.LiteralType,
+)
 
 
 @pytest.fixture
@@ -275,3 +285,72 @@ def test_t12_a_clock_that_jumps_changes_no_order(run: RunFolder) -> None:
     assert [event.seq for event in read] == [event.version for event in read] == list(range(50))
     assert any(later.time < event.time for event, later in pairwise(read))
     assert len({event.id for event in read}) == 50
+
+
+class Noted(Payload, frozen=True, kw_only=True):
+    """Somebody's own event: anything may be in it."""
+
+    TYPE: ClassVar[str] = "test.noted"
+    what: object
+
+
+def test_whoever_records_what_json_cannot_hold_learns_it_at_once(run: RunFolder) -> None:
+    """Nothing of it is recorded, and the events around it have no gap."""
+    with Recorder(run.log, run.run) as recorder:
+        span = recorder.open_stream("request-0")
+        span.record(SAID)
+        with pytest.raises(TypeError, match="object"):
+            span.record(Noted(what=object()))
+        with pytest.raises(TypeError, match="line break"):
+            span.record(Noted(what=msgspec.Raw(b"[1,\n2]")))
+        with pytest.raises(EventTooLarge, match="limit is 1048576"):
+            span.record(Noted(what="x" * (1 << 20)))
+        span.record(Noted(what="fine"))
+        span.record(SAID)
+    found = events(run)
+    assert [event.type for event in found] == ["attempt.completed", "test.noted", "attempt.completed"]
+    assert [event.seq for event in found] == [event.version for event in found] == [0, 1, 2]
+
+
+def test_long_events_do_not_wait_for_company(run: RunFolder) -> None:
+    """Of what is not encoded yet little waits in memory, however long single events are."""
+    with Recorder(run.log, run.run, batch_seconds_max=None) as recorder:
+        span = recorder.open_stream("request-0")
+        for _ in range(20):
+            span.record(Noted(what="x" * 500_000))
+        assert recorder.statistics().waiting_max <= 3 * 5
+    assert len(events(run)) == 20
+
+
+def test_a_text_without_bytes_loses_no_event(run: RunFolder) -> None:
+    """A lone surrogate in a brief payload is written as an escape; its neighbours are as they were."""
+    with Recorder(run.log, run.run) as recorder:
+        span = recorder.open_stream("request-0")
+        span.record(FileStored(name="before-\N{LATIN SMALL LETTER E WITH ACUTE}", bytes=1, seconds=0.1))
+        span.record(FileStored(name="bad-\udce9", bytes=2, seconds=0.1))
+    assert [decode_payload(event) for event in events(run)] == [
+        FileStored(name="before-\N{LATIN SMALL LETTER E WITH ACUTE}", bytes=1, seconds=0.1),
+        FileStored(name=r"bad-\udce9", bytes=2, seconds=0.1),
+    ]
+
+
+BRIEF = [kind for kind in payload_types().values() if kind.BRIEF]
+
+
+@pytest.mark.parametrize("kind", BRIEF, ids=lambda kind: kind.TYPE)
+def test_a_brief_payload_holds_only_what_cannot_change(kind: type[Payload]) -> None:
+    """Numbers, texts and tuples of texts: what is encoded later is what was recorded."""
+    for field in msgspec.inspect.type_info(kind).fields:  # type: ignore[attr-defined]
+        parts = getattr(field.type, "types", (field.type,))
+        for part in parts:
+            inner = getattr(part, "item_type", part)
+            assert isinstance(inner, PLAIN), f"{field.name}: {inner}"
+
+
+def test_every_step_of_an_untroubled_request_is_brief() -> None:
+    """They are what recording costs; user-defined types are not, unless they say so."""
+    assert {kind.TYPE for kind in BRIEF} >= {
+        "request.queued", "request.started", "attempt.started", "connection.taken", "attempt.sent", "attempt.response",
+        "attempt.body", "attempt.completed", "file.verified", "file.stored", "request.completed",
+    }  # fmt: skip
+    assert not Noted.BRIEF
