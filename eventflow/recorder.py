@@ -4,34 +4,31 @@ A writer thread makes what has come durable every few milliseconds.
 
 It sits between the code that does the work and `eventflow.log`. The forces: the hot path must not wait for a disk, an
 event that was reported must never be lost, and memory must stay bounded when the disk is slow. Hence group commit:
-`record` adds the event to those that wait and returns; `flush` is the barrier; a full batch makes `record` wait. Events
-are encoded some dozens at a time, by whoever records the last of them: one by one, each between other work, the encoder
-would find the processor's caches full of that other work, and take twice as long; and the writer thread would fetch
-the objects from another core, and hold the interpreter meanwhile. So it only hashes, writes and syncs, all without the
-interpreter, and encodes the few that came last.
+`record` adds the event to those that wait (`Intake`) and returns; `flush` is the barrier; a full batch makes `record`
+wait. Whoever records the last of some dozens of events makes the lines of all: the writer thread would fetch the
+objects from another core, and hold the interpreter meanwhile. So it hashes, writes and syncs, all without the
+interpreter, and makes the lines of the few that came last.
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
-    at most `BATCHES_WAITING_MAX` batches, 4 MiB, and `TOGETHER_MAX` events wait in memory; none is ever dropped;
+    at most `BATCHES_WAITING_MAX` batches, 4 MiB, and `TOGETHER_MAX` events wait in memory, and one more for each thread
+    that waits for room; none is ever dropped;
     an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
 """
 
-import os
 import threading
-import weakref
-from collections.abc import Iterable
 from contextvars import ContextVar, Token
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import msgspec
 
 from eventflow import mirror
-from eventflow.disk import Disk
+from eventflow.disk import Disk, abandon_in_children
 from eventflow.errors import LogClosed, NoActiveSpan, StoreError
-from eventflow.event import Event, Link, Payload
-from eventflow.log.format import LINE_BYTES_MAX, encode_brief, try_line
+from eventflow.event import Link, Payload
+from eventflow.intake import NO_LINK, Intake, Recorded
+from eventflow.log.format import LINE_BYTES_MAX
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
 from eventflow.stream import Handoff, Stream
@@ -47,7 +44,7 @@ _LOOKS_BEFORE_SLEEP = 20
 class Span:
     """A piece of a story with a beginning and an end, to record events in. `with span:` makes it the current one.
 
-    A span is used by one thread or task at a time; several spans of one stream may be used by several.
+    One thread or task uses it at a time; several spans of one stream may be used by several.
     """
 
     __slots__ = ("_tokens", "parent_span_id", "recorder", "span_id", "stream")
@@ -70,7 +67,10 @@ class Span:
     def handoff(self) -> Handoff:
         """What another process needs to go on in this span."""
         stream = self.stream
-        return Handoff(stream.name, stream.trace_id, stream.version, stream.last, self.span_id, self.parent_span_id)
+        self.recorder.number()
+        return Handoff(
+            stream.name, stream.trace_id, stream.version, stream.last_numbered, self.span_id, self.parent_span_id
+        )
 
     def __enter__(self) -> Self:
         if not hasattr(self, "_tokens"):  # few spans are ever entered
@@ -110,9 +110,7 @@ def record(payload: Payload, *causes: Link) -> Link:
 
 
 class _Batch:
-    """Event lines on their way to the disk: pieces of whole lines, how many lines, how many bytes."""
-
-    __slots__ = ("count", "pieces", "size")
+    """Event lines on their way to the disk: pieces of whole lines, how many lines and bytes."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []
@@ -138,7 +136,8 @@ class Recorder:
         disk: the operating system, or a test's idea of it.
         batch_seconds_max: how long an event waits for company before it is written. None: until no more may wait or
             `flush` asks, so that the same calls make the same batches.
-        links: whether events link to what caused them; without, there are states and no chain.
+        links: whether events link to what caused them; without, there are states and no chain, and `record` gives a
+            link to nothing.
 
     Raises:
         LogWriteFailed: the log could not be opened.
@@ -161,14 +160,16 @@ class Recorder:
         self._batch_seconds_max = batch_seconds_max
         self._links = links
         self._event_id, self._time_ns = self.sources.event_id, self.sources.time_ns
+        self._first_seq = self._writer.seq + 1  # not 0 if the sources gave a name that was there
+        self._intake = Intake(run, self.writer, self._first_seq, self.sources, links=links)
+        self._recorded = self._intake.recorded
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
         self._work = threading.Condition(self._lock)  # something for the writer thread to do
-        self._new: list[Event[Payload]] = []  # recorded, and not encoded yet
         self._full: list[_Batch] = []
         self._filling = _Batch()
-        self._is_idle = self._is_blocked = False  # blocked: full, closing or failed
-        self._first_seq = self._next_seq = self._writer.seq + 1  # not 0 if the sources gave a name that was there
+        self._is_idle = self._is_blocked = False  # idle: to be woken; blocked: full, closing or failed
+        self._must_look = False  # whether it is one of both: the one thing that `record` asks
         self._durable_seq = self._writer.seq
         self._flush_seq = -1
         self._batches = 0
@@ -177,7 +178,7 @@ class Recorder:
         self._failure: StoreError | None = None
         self._thread = threading.Thread(target=self._write_batches, name="eventflow-log", daemon=True)
         self._thread.start()
-        _recorders.add(self)
+        abandon_in_children(self)
 
     def open_stream(self, name: str, *, trace_id: str | None = None, parent_span_id: str | None = None) -> Span:
         """Begin the story of a thing, in a trace of its own or below a span elsewhere; gives its root span."""
@@ -189,7 +190,7 @@ class Recorder:
         stream = Stream(handoff.stream, handoff.trace_id, handoff.version, handoff.last)
         return Span(self, stream, handoff.span_id, handoff.parent_span_id)
 
-    def record(self, span: Span, payload: Payload, causes: Iterable[Link] = ()) -> Link:
+    def record(self, span: Span, payload: Payload, causes: tuple[Link, ...] = ()) -> Link:
         """Put one event into the log, in order, and return the link to it. It is durable after the next `flush`.
 
         Blocks only while `BATCHES_WAITING_MAX` full batches wait for a slow disk.
@@ -199,41 +200,20 @@ class Recorder:
             EventTooLarge: its line is longer than `LINE_BYTES_MAX`, 1 MiB. Nothing was recorded.
             TypeError: the payload holds something that JSON cannot. Nothing was recorded.
         """
-        stream = span.stream
-        event_id = self._event_id()
-        link = Link(event_id, stream.trace_id, span.span_id)
-        with self._lock:
-            if self._is_blocked:
-                self._wait_for_room()
-            seq, version, last = self._next_seq, stream.version, stream.last
-            event = Event(
-                event_id,
-                payload.TYPE,
-                self._time_ns(),
-                self.run,
-                stream.name,
-                version,
-                self.writer,
-                seq,
-                stream.trace_id,
-                span.span_id,
-                payload,
-                span.parent_span_id,
-                () if not self._links else (last, *causes) if last else tuple(causes),
-            )
-            size = 0 if payload.BRIEF else try_line(event)
-            # No call between here and the last of the four: an interrupt comes after a call, and finds all or nothing.
-            new = self._new
-            new += (event,)
-            stream.version = version + 1
-            stream.last = link
-            self._next_seq = seq + 1
-            if len(new) >= TOGETHER_MAX or size > _LONG_BYTES:
-                self._encode_new()
-            if self._is_idle:
-                self._is_idle = False
-                self._work.notify()
+        is_due = not payload.BRIEF and self._is_due(span, payload, causes)
+        link = Link(self._event_id(), span.stream.trace_id, span.span_id) if self._links else NO_LINK
+        entry = (span, payload, link, causes, self._time_ns())
+        if self._links:
+            span.stream.last = link
+        self._recorded.append(entry)
+        if self._must_look or is_due or len(self._recorded) >= TOGETHER_MAX:
+            self._look_after(entry, is_due)
         return link
+
+    def number(self) -> None:
+        """Give what was recorded its numbers, so that its streams know how far they are told."""
+        with self._lock:
+            self._intake.number()
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Return when everything that was recorded before this call is on disk.
@@ -243,7 +223,9 @@ class Recorder:
             TimeoutError: it was not within `timeout_s`.
         """
         with self._lock:
-            target = self._next_seq - 1
+            if self._failure is None:
+                self._encode()
+            target = self._intake.next_seq - 1
             self._flush_seq = max(self._flush_seq, target)
             self._work.notify()
             done = self._changed.wait_for(lambda: self._failure or self._durable_seq >= target, timeout_s)
@@ -264,7 +246,8 @@ class Recorder:
                 self.flush()
         finally:
             with self._lock:
-                self._closing = self._is_blocked = True
+                self._closing = True
+                self._block_if_full()
                 self._work.notify()
             if self._thread is not threading.current_thread():
                 self._thread.join()
@@ -273,8 +256,9 @@ class Recorder:
     def statistics(self) -> RecorderStatistics:
         """The numbers so far."""
         with self._lock:
-            recorded, durable = self._next_seq - self._first_seq, self._durable_seq + 1 - self._first_seq
-            return RecorderStatistics(recorded, durable, self._batches, self._waiting_max)
+            recorded, durable = self._intake.next_seq + len(self._recorded), self._durable_seq + 1
+            first, batches = self._first_seq, self._batches
+            return RecorderStatistics(recorded - first, durable - first, batches, self._waiting_max)
 
     @property
     def failure(self) -> StoreError | None:
@@ -284,36 +268,56 @@ class Recorder:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _encode_new(self) -> None:
+    def _is_due(self, span: Span, payload: Payload, causes: tuple[Link, ...]) -> bool:
+        """Whether lines have to be made once this event is there, which may be the last that memory has room for."""
+        with self._lock:
+            size = self._intake.try_line(span, payload, causes)
+            return size > _LONG_BYTES or len(self._intake) >= TOGETHER_MAX - 1
+
+    def _look_after(self, entry: Recorded, is_due: bool) -> None:
+        """What `record` leaves to do: wake the writer thread, wait for room, see to what came."""
+        with self._lock:
+            if self._is_idle:
+                self._is_idle = False
+                self._work.notify()
+            if self._is_blocked:
+                self._wait_for_room(entry)
+            if is_due or len(self._recorded) >= TOGETHER_MAX:
+                self._encode()
+            self._must_look = self._is_blocked
+
+    def _encode(self) -> None:
         """What was recorded becomes lines of the batch, or, if they do not fit, of a new one: with the lock held."""
-        new = self._new
-        lines = encode_brief(new)
-        count, size = len(new), len(lines)
+        intake = self._intake
+        if not len(intake):
+            return
+        lines = intake.encode()
+        count, size = len(intake.numbered), len(lines)
         if self._filling.count and self._filling.size + size > BATCH_BYTES_MAX:
             self._close_batch()
             self._work.notify()
         batch = self._filling
-        batch.pieces += (lines,)  # no call from here on: see `record`
+        batch.pieces += (lines,)  # no call from here on: see `Intake`
         batch.count += count
         batch.size += size
-        self._new = []
+        intake.numbered = []
 
     def _close_batch(self) -> None:
         """What is filled goes to the writer thread."""
         self._full, self._filling = [*self._full, self._filling], _Batch()  # in one step: see `record`
         self._block_if_full()
 
-    def _wait_for_room(self) -> None:
+    def _wait_for_room(self, entry: Recorded) -> None:
         """Back-pressure, or the end: called with the lock held."""
         self._work.notify()
         self._changed.wait_for(lambda: self._failure or self._closing or len(self._full) < BATCHES_WAITING_MAX)
-        if self._failure is not None or self._closing:
-            raise self._failure or LogClosed("the recorder is closed")
+        if self._failure is not None:
+            raise self._failure
+        if self._closing and self._intake.take_back(entry):
+            raise LogClosed("the recorder is closed")
 
     def _write_batches(self) -> None:
         try:
@@ -336,13 +340,13 @@ class Recorder:
         """
         with self._lock:
             if not self._linger():
-                self._is_idle = not self._waiting()
+                self._is_idle = self._must_look = True  # before it looks whether there is something: see `record`
                 self._work.wait_for(lambda: self._waiting() or self._closing)
                 self._is_idle = False
                 self._work.wait_for(self._is_urgent, self._batch_seconds_max)
             self._waiting_max = max(self._waiting_max, self._waiting())
-            if not self._full and self._new:
-                self._encode_new()
+            if not self._full:
+                self._encode()
             if not self._full and self._filling.count:
                 self._close_batch()
             batch = self._full.pop(0) if self._full else None
@@ -351,7 +355,9 @@ class Recorder:
             return batch
 
     def _block_if_full(self) -> None:
-        self._is_blocked = self._closing or self._failure is not None or len(self._full) >= BATCHES_WAITING_MAX
+        is_over = self._closing or self._failure is not None
+        self._is_blocked = is_over or len(self._full) >= BATCHES_WAITING_MAX
+        self._must_look = self._is_idle or self._is_blocked
 
     def _linger(self) -> bool:
         """Look for events a few times, as long apart as they may wait. Whether some came, and so have waited."""
@@ -365,31 +371,22 @@ class Recorder:
 
     def _waiting(self) -> int:
         """How many events wait."""
-        return len(self._new) + self._filling.count + sum(batch.count for batch in self._full)
+        return len(self._intake) + self._filling.count + sum(batch.count for batch in self._full)
 
     def _is_urgent(self) -> bool:
         return bool(self._full) or self._flush_seq > self._durable_seq or self._closing
 
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
-            self._failure, self._is_blocked = failure, True
-            self._new, self._full, self._filling = [], [], _Batch()
+            self._failure = failure
+            self._full, self._filling = [], _Batch()
+            self._intake.clear()
+            self._block_if_full()
             self._changed.notify_all()
 
-    def _after_fork_in_child(self) -> None:
+    def abandon_in_child(self) -> None:
+        """In a forked child: refuse everything. It shall open its own."""
         self._lock = threading.Lock()
         self._changed = self._work = threading.Condition(self._lock)
-        self._is_blocked = True
         self._failure = LogClosed("this process was forked from the one that opened it")
-
-
-_recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for recorder in list(_recorders):
-        recorder._after_fork_in_child()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+        self._block_if_full()

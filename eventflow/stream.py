@@ -12,13 +12,17 @@ from eventflow.event import Link
 class Stream:
     """The story of one thing, as far as it is told.
 
-    The next version, and the last event as the link for the next one.
+    Attributes:
+        version: of the next event, `last_numbered` the link to the one before it. A recorder numbers events some time
+            after they were recorded: ask for a `handoff`, which is exact.
+        last: the link to the event that was recorded last.
     """
 
-    __slots__ = ("last", "name", "trace_id", "version")
+    __slots__ = ("last", "last_numbered", "name", "trace_id", "version")
 
     def __init__(self, name: str, trace_id: str, version: int = 0, last: Link | None = None) -> None:
-        self.name, self.trace_id, self.version, self.last = name, trace_id, version, last
+        self.name, self.trace_id, self.version = name, trace_id, version
+        self.last = self.last_numbered = last
 
 
 class Handoff(msgspec.Struct, frozen=True):

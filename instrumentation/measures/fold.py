@@ -88,6 +88,7 @@ class MeasureFold:
         self._tally = Tally()
         self._ended = Amounts()
         self._active: dict[str, _Active] = {}
+        self._attempts_over: dict[str, int] = {}  # by stream, until its request is known to be further
         self._rules = self._all_rules()
 
     def feed(self, event: StoredEvent) -> None:
@@ -223,6 +224,8 @@ class MeasureFold:
         active = self._active.get(event.stream)
         if active is not None and active.version < event.version:
             self._end(event.stream)
+        if self._attempts_over.get(event.stream, event.version) < event.version:
+            del self._attempts_over[event.stream]
 
     def _request_ended(self, book: Book, event: StoredEvent) -> None:
         self._request_moved(book, event)
@@ -245,6 +248,8 @@ class MeasureFold:
         number = request_number(stream)
         book.add(instruments.ACTIVE, key, 0)
         if before is not None and before.version > event.version:
+            return
+        if self._attempts_over.get(stream, -1) > event.version:
             return
         if number is not None and self._tally.version(number) > event.version:
             return
@@ -279,6 +284,7 @@ class MeasureFold:
         active = self._active.get(event.stream)
         if active is not None and active.book is book:
             self._end(event.stream)
+        self._attempts_over[event.stream] = max(event.version, self._attempts_over.get(event.stream, -1))
 
     def _end(self, stream: str) -> None:
         active = self._active.pop(stream)

@@ -5,6 +5,7 @@ In no case is half an event in the log, or a batch that was not acknowledged in 
 
 import contextlib
 import errno
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ import trio
 
 from eventflow.disk import Disk
 from eventflow.errors import LogWriteFailed
+from eventflow.event import Payload
 from eventflow.log.appending import Appender
 from eventflow.log.format import encode_events
 from eventflow.log.runs import RunFolder, create_run
 from eventflow.log.segment import LogWriter
-from eventflow.recorder import Recorder, Span
+from eventflow.recorder import TOGETHER_MAX, Recorder, Span
+from eventflow.vocabulary import AttemptCompleted, RequestFailed
 from tests.interrupting import interrupted_everywhere
 from tests.scripted_log import Ledger, Script, check_chain, check_recovery, lines_of
 
@@ -153,40 +156,47 @@ def test_an_append_interrupted_anywhere_can_be_sent_again(tmp_path: Path, error:
     assert places > 30
 
 
+@pytest.mark.parametrize("before", [1, TOGETHER_MAX - 1], ids=["one-event", "the-last-of-many"])
+@pytest.mark.parametrize("is_brief", [True, False], ids=["brief", "any"])
 @pytest.mark.parametrize("error", ERRORS)
 def test_a_recorder_interrupted_anywhere_has_the_event_wholly_or_not_at_all(
-    run: RunFolder, error: type[BaseException]
+    run: RunFolder, error: type[BaseException], is_brief: bool, before: int
 ) -> None:
-    """And goes on: what is recorded next becomes durable by itself, in its place."""
+    """And goes on: what is recorded next becomes durable by itself, in its place. Also where many get their lines."""
     recorders: list[tuple[Recorder, Span]] = []
+
+    def payload(number: int) -> Payload:
+        return AttemptCompleted(seconds=number) if is_brief else RequestFailed(error="E", message="", seconds=number)
 
     def prepare() -> Callable[[], object]:
         script = Script(run.run, f"r{len(recorders)}")
-        recorder = Recorder(run.log, run.run, sources=script)
+        recorder = Recorder(run.log, run.run, sources=script, batch_seconds_max=0.02 if before == 1 else 0.3)
         span = recorder.adopt(script.handoff(0))
-        span.record(script.payload(0))
-        recorder.flush()
-        time.sleep(0.002)  # so that the writer thread sleeps, and has to be woken
+        for number in range(before):
+            span.record(payload(number))
+        if before == 1:
+            recorder.flush()
+            time.sleep(0.002)  # so that the writer thread sleeps, and has to be woken
         recorders.append((recorder, span))
-        return lambda: span.record(script.payload(1))
+        return lambda: span.record(payload(before))
 
     places = 0
     for where, came_out in interrupted_everywhere(error, prepare):
         assert came_out, where
         recorder, span = recorders[-1]
-        script = Script(run.run, recorder.writer)
         recorded = recorder.statistics().recorded
-        assert span.stream.version == recorded, where
-        for number in range(recorded, 4):
-            span.record(script.payload(number))
+        assert span.handoff().version == recorded, where
+        for number in range(recorded, before + 3):
+            span.record(payload(number))
         until = time.monotonic() + 5
-        while recorder.statistics().durable < 4:
+        while recorder.statistics().durable < before + 3:
             assert time.monotonic() < until, f"{where}: nobody woke the writer thread"
             time.sleep(0.0005)
         recorder.close()
-        assert len(lines_of(run.log / recorder.writer)) == 4
+        seconds = [json.loads(line)["data"]["seconds"] for line in lines_of(run.log / recorder.writer)]
+        assert seconds == list(range(before + 3)), where
         places += 1
-    assert places >= 8
+    assert places >= 6
     check_chain(run)
 
 

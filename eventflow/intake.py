@@ -1,0 +1,121 @@
+"""Where events wait between their recording and their lines: the list that gives them their order, and their numbers.
+
+An event's place in the list is its place in the log: a list's `append` is one step for all threads, so whoever records
+takes no lock. Numbers and bytes come later, for some dozens of events at a time: one by one, each between other work,
+they would find the processor's caches full of that other work, and take twice as long.
+
+Invariants:
+    `seq` is gapless in the order of the list, `version` gapless for each stream, and an event links to the one before
+    it in its stream;
+    an interrupt finds each event numbered and gone from the list, or neither: it can come after any call, so there is
+    none between the statements that belong together.
+"""
+
+from typing import Protocol
+
+from eventflow.event import Event, Link, Payload
+from eventflow.log.format import encode_brief, try_line
+from eventflow.sources import Sources
+from eventflow.stream import Stream
+
+NO_LINK = Link("", "", "")
+_SOME_ID, _SOME_TIME = "0" * 36, 10**18  # as long as real ones
+
+
+class Place(Protocol):
+    """What events are recorded in: a span."""
+
+    stream: Stream
+    span_id: str
+    parent_span_id: str | None
+
+
+Recorded = tuple[Place, Payload, Link, tuple[Link, ...], int]  # the link to it, its causes, its time
+
+
+class Intake:
+    """The events of one writer that were recorded and have no line yet.
+
+    Adding to `recorded` needs no lock, everything else needs one.
+
+    Args:
+        links: whether events link to what caused them. Without, they get their ids here, and their links are `NO_LINK`.
+
+    Attributes:
+        recorded: what came, in the log's order.
+        numbered: the events that have their numbers, all before `recorded`. Whoever has taken their lines empties it.
+        next_seq: of the next event that is numbered.
+    """
+
+    __slots__ = ("_event_id", "_links", "_run", "_writer", "next_seq", "numbered", "recorded")
+
+    def __init__(self, run: str, writer: str, next_seq: int, sources: Sources, *, links: bool) -> None:
+        self._run, self._writer, self._links, self._event_id = run, writer, links, sources.event_id
+        self.recorded: list[Recorded] = []
+        self.numbered: list[Event[Payload]] = []
+        self.next_seq = next_seq
+
+    def __len__(self) -> int:
+        return len(self.recorded) + len(self.numbered)
+
+    def try_line(self, span: Place, payload: Payload, causes: tuple[Link, ...]) -> int:
+        """How long the event's line would be if it were the next, in bytes.
+
+        Raises:
+            EventTooLarge: longer than `LINE_BYTES_MAX`.
+            TypeError: the payload holds something that JSON cannot.
+        """
+        self.number()
+        return try_line(self._event(span, payload, _SOME_ID, causes, _SOME_TIME))
+
+    def number(self) -> None:
+        """Give everything that was recorded its place in the log and in its stream."""
+        recorded, numbered = self.recorded, self.numbered
+        for _ in range(len(recorded)):
+            span, payload, link, causes, time_ns = recorded[0]
+            stream = span.stream
+            event = self._event(span, payload, link.id if self._links else self._event_id(), causes, time_ns)
+            numbered += (event,)  # no call from here to the end of the block
+            stream.version = event.version + 1
+            stream.last_numbered = link
+            self.next_seq = event.seq + 1
+            del recorded[0]
+
+    def _event(
+        self, span: Place, payload: Payload, event_id: str, causes: tuple[Link, ...], time_ns: int
+    ) -> Event[Payload]:
+        stream = span.stream
+        last = stream.last_numbered
+        return Event(
+            event_id,
+            payload.TYPE,
+            time_ns,
+            self._run,
+            stream.name,
+            stream.version,
+            self._writer,
+            self.next_seq,
+            stream.trace_id,
+            span.span_id,
+            payload,
+            span.parent_span_id,
+            () if not self._links else (last, *causes) if last else causes,
+        )
+
+    def encode(self) -> bytes:
+        """Number everything, and give the lines of all that is numbered."""
+        self.number()
+        return encode_brief(self.numbered)
+
+    def take_back(self, entry: Recorded) -> bool:
+        """Whether the entry was not numbered yet, and is gone now as if it had never been recorded."""
+        for place in range(len(self.recorded)):
+            if self.recorded[place] is entry:
+                del self.recorded[place]
+                return True
+        return False
+
+    def clear(self) -> None:
+        """Forget everything: the log has failed."""
+        self.recorded.clear()
+        self.numbered = []
