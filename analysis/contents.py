@@ -41,7 +41,7 @@ class Contents(NamedTuple):
     """The runs, and a connection to those that are looked into: all of them, or one of each stage.
 
     `labels` and `rows` are those of the table: of runs, or of stages where those are what is compared. `are_alike`: all
-    runs of each stage were done in the same way.
+    runs of each stage were done in the same way. `ways`: the same text for runs that were.
     """
 
     material: Material
@@ -50,6 +50,7 @@ class Contents(NamedTuple):
     rows: list[Row]
     kind: Kind
     are_alike: bool
+    ways: dict[str, str]
 
 
 @contextmanager
@@ -64,13 +65,14 @@ def contents(store: Path, runs: Sequence[str]) -> Iterator[Contents]:
     opened = [material.connection]
     try:
         stages, by_stage = sized(material.connection)
-        are_alike = len({(row["stage"], done_alike(material.infos[row["run"]])) for row in by_stage}) == len(stages)
+        ways = _ways(material)
+        are_alike = len({(row["stage"], ways[row["run"]]) for row in by_stage}) == len(stages)
         kind = _kind(by_stage, len(stages)) if are_alike else Kind.RUNS
         if kind is Kind.RUNS:
-            found = Contents(material, material.connection, *labelled(material.connection, RUNS), kind, are_alike)
+            found = Contents(material, material.connection, *labelled(material.connection, RUNS), kind, are_alike, ways)
         else:
             opened.append(open_material(store, representatives(by_stage)).connection)
-            found = Contents(material, opened[-1], stages, typical(by_stage), kind, are_alike)
+            found = Contents(material, opened[-1], stages, typical(by_stage), kind, are_alike, ways)
         if not found.rows:
             raise UsageError("there is no event to report on yet", "try again when a run has begun")
         yield found
@@ -86,9 +88,21 @@ def _kind(whole: Sequence[Row], stages: int) -> Kind:
     return Kind.STAGES if stages > 1 and len(whole) >= REPEATS_MIN * stages else Kind.RUNS
 
 
-def done_alike(info: RunInfo) -> str:
-    """The same text for runs that were done in the same way, apart from what they read and where they wrote."""
+def _ways(material: Material) -> dict[str, str]:
+    """By run, how it was done: in what sweep, or with what settings and with which servers in its list.
+
+    What it read and where it wrote does not matter, nor what the servers of a sweep are called.
+    """
+    asked: dict[str, list[str]] = {run: [] for run in material.infos}
+    if len(asked) > 1:
+        servers = "SELECT DISTINCT run, regexp_extract(url, '^[^/]*//([^/?#]*)', 1) FROM requests ORDER BY ALL"
+        for run, server in material.connection.sql(servers).fetchall():
+            asked[run].append(server)
+    return {run: _way(info, asked[run]) for run, info in material.infos.items()}
+
+
+def _way(info: RunInfo, servers: Sequence[str]) -> str:
     if sweep := info.labels.get(SWEEP):
         return sweep
     settings = {name: value for name, value in info.settings.items() if name not in OF_ONE_RUN}
-    return msgspec.json.encode(settings, order="deterministic").decode()
+    return msgspec.json.encode([settings, servers], order="deterministic").decode()

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from analysis.amounts import memory_text, number_text
-from analysis.contents import Contents, done_alike
+from analysis.contents import Contents
 from analysis.labels import Row, rows
 from analysis.markup import Html, element, join
 
@@ -42,10 +42,9 @@ def honesty(found: Contents, begun: Sequence[Row]) -> Html:
 
 
 def _repeats(found: Contents, begun: Sequence[Row]) -> str:
-    """How often the same was done: by stage, number of requests and settings."""
-    infos = found.material.infos
+    """How often the same was done: by stage, number of requests, settings and servers."""
     whole = [row for row in begun if row["state"] == "completed"]
-    times = Counter((row["stage"], row["requests"], done_alike(infos[row["run"]])) for row in whole)
+    times = Counter((row["stage"], row["requests"], found.ways[row["run"]]) for row in whole)
     if not times:
         return "no run came to its end"
     least, most = min(times.values()), max(times.values())

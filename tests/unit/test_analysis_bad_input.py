@@ -199,6 +199,19 @@ def test_runs_with_other_settings(
     assert ("each was run 3 times" in page) is (as_one and len(set(sizes)) == 1)
 
 
+@pytest.mark.parametrize("names", [{"serial"}, {"serial", "threads"}])
+def test_runs_with_other_servers(store: Path, tmp_path: Path, names: set[str]) -> None:
+    """Runs whose lists name other servers are no repeats of one another, whatever else is the same."""
+    for place, stage in enumerate(("serial", "threads") * 3):
+        server = "https://b.example:8443" if stage in names and place > 3 else "https://a.example"
+        start_ns = START_NS + place * 10**10
+        write_run(store, stage, requests=10, seed=place, start_ns=start_ns, urls=f"{server}/{{}}.bin".format)
+    page = report(store, tmp_path / "a.html")
+    assert "The table has the medians of" not in page
+    assert len(re.findall(r"</svg>[^<]+</th>", page)) == 6
+    assert "each was run 1 to 3 times" in page if len(names) == 1 else "each was run 1 to 2 times" in page
+
+
 def test_runs_of_a_sweep_stand_for_one_another(store: Path, tmp_path: Path) -> None:
     """Runs of one sweep are compared by size; with those of another one, which may have had another origin, by run."""
     for place, (name, size) in enumerate((("a", 5), ("a", 50), ("b", 50))):
