@@ -52,8 +52,9 @@ _STATEMENT = """
             run, number, resend_count, attempts.state AS outcome, attempts.error AS error,
             started + (epoch_us(attempts.started_at) - epoch_us(picked.started_at)) / 1e6 AS begun,
             begun + coalesce(dns_seconds + connect_seconds + tls_seconds, 0) AS connected,
-            begun + coalesce(response_seconds, attempts.seconds) AS answered,
-            answered + coalesce(body_seconds, 0) AS read,
+            begun + coalesce(response_seconds, attempts.seconds, over - begun) AS answered,
+            CASE WHEN outcome = 'unfinished' AND body_seconds IS NULL THEN over
+                ELSE answered + coalesce(body_seconds, 0) END AS read,
             row_number() OVER (PARTITION BY run, number ORDER BY attempts.started_at, resend_count) AS try,
             count(*) OVER (PARTITION BY run, number) AS tries
         FROM (FROM picked WHERE len(names) > 0) AS picked JOIN attempts USING (run, number)

@@ -78,6 +78,21 @@ def test_bars_of_requests(store: Path) -> None:
     assert {row["number"] for row in rows if row["state"] == "failed"} == failed & set().union(*sets.values())
 
 
+def test_bars_of_requests_that_were_cut_off(tmp_path: Path) -> None:
+    """What a cancelled request was doing when it was cut off goes on to its end: it was not processed meanwhile."""
+    store = tmp_path / "store"
+    write_run(store, "threads", failure_share=0.0, stop_seconds=0.2)
+    rows = {row["number"]: row for rows in data(store, gantt) for row in rows if row["state"] == "cancelled"}
+    unfinished = "SELECT number, response_seconds FROM attempts WHERE state = 'unfinished' AND body_seconds IS NULL"
+    cut = ask(store, unfinished)
+    assert {number for number, _ in cut} <= rows.keys()
+    for number, response_seconds in cut:
+        row = rows[number]
+        assert row["read"] == row["over"]
+        assert (row["answered"] < row["over"]) == (response_seconds is not None), number
+    assert len(cut) > 3
+
+
 def test_processes_add_up(store: Path) -> None:
     """The areas of the processes together are the memory of the run at that moment."""
     (rows,) = data(store, memory_per_process)
