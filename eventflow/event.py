@@ -24,11 +24,17 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `BRIEF` is a promise for types that come with every request: its fields hold numbers and short texts, a line of at
     most 256 KiB, and nothing that can change later. The recorder encodes those together, some time after they were
-    recorded; any other payload is tried at once, so that whoever records it learns of what JSON cannot hold.
+    recorded; any other payload at once, so that whoever records it learns of what JSON cannot hold. Subclasses of a
+    brief type promise nothing unless they say so.
     """
 
     TYPE: ClassVar[str] = ""
     BRIEF: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "BRIEF" not in cls.__dict__:
+            cls.BRIEF = False
 
 
 class Link(msgspec.Struct, frozen=True, gc=False):

@@ -14,12 +14,11 @@ Invariants:
 from typing import Protocol
 
 from eventflow.event import Event, Link, Payload
-from eventflow.log.format import encode_brief, try_line
+from eventflow.log.format import encode_brief, require_line
 from eventflow.sources import Sources
 from eventflow.stream import Stream
 
 NO_LINK = Link("", "", "")
-_SOME_ID, _SOME_TIME = "0" * 36, 10**18  # as long as real ones
 
 
 class Place(Protocol):
@@ -31,6 +30,14 @@ class Place(Protocol):
 
 
 Recorded = tuple[Place, Payload, Link, tuple[Link, ...], int]  # the link to it, its causes, its time
+
+
+class Batch:
+    """Event lines on their way to the disk: pieces of whole lines, how many lines and bytes."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.count = self.size = 0
 
 
 class Intake:
@@ -58,16 +65,6 @@ class Intake:
     def __len__(self) -> int:
         return len(self.recorded) + len(self.numbered)
 
-    def try_line(self, span: Place, payload: Payload, causes: tuple[Link, ...]) -> int:
-        """How long the event's line would be if it were the next, in bytes.
-
-        Raises:
-            EventTooLarge: longer than `LINE_BYTES_MAX`.
-            TypeError: the payload holds something that JSON cannot.
-        """
-        self.number()
-        return try_line(self._event(span, payload, _SOME_ID, causes, _SOME_TIME))
-
     def number(self) -> None:
         """Give everything that was recorded its place in the log and in its stream."""
         recorded, numbered = self.recorded, self.numbered
@@ -75,11 +72,31 @@ class Intake:
             span, payload, link, causes, time_ns = recorded[0]
             stream = span.stream
             event = self._event(span, payload, link.id if self._links else self._event_id(), causes, time_ns)
-            numbered += (event,)  # no call from here to the end of the block
+            numbered += (event,)  # no call from here on
             stream.version = event.version + 1
             stream.last_numbered = link
             self.next_seq = event.seq + 1
             del recorded[0]
+
+    def number_now(self, entry: Recorded) -> None:
+        """Give an event its place, behind all that is in the list, unless it has no line.
+
+        Raises:
+            EventTooLarge: its line is longer than `LINE_BYTES_MAX`. There is no such event then.
+            TypeError: the payload holds something that JSON cannot. Likewise.
+        """
+        self.number()
+        span, payload, link, causes, time_ns = entry
+        event = self._event(span, payload, link.id if self._links else self._event_id(), causes, time_ns)
+        require_line(event)
+        self._take_in(event, span.stream, link)
+
+    def _take_in(self, event: Event[Payload], stream: Stream, link: Link) -> None:
+        numbered = self.numbered
+        numbered += (event,)  # no call from here on
+        stream.version = event.version + 1
+        stream.last_numbered = link
+        self.next_seq = event.seq + 1
 
     def _event(
         self, span: Place, payload: Payload, event_id: str, causes: tuple[Link, ...], time_ns: int
@@ -114,8 +131,3 @@ class Intake:
                 del self.recorded[place]
                 return True
         return False
-
-    def clear(self) -> None:
-        """Forget everything: the log has failed."""
-        self.recorded.clear()
-        self.numbered = []

@@ -11,8 +11,8 @@ interpreter, and makes the lines of the few that came last.
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
-    at most `BATCHES_WAITING_MAX` batches, 4 MiB, and `TOGETHER_MAX` events wait in memory, and one more for each thread
-    that waits for room; none is ever dropped;
+    at most `BATCHES_WAITING_MAX` batches of 1 MiB, or of `TOGETHER_MAX` lines if those are longer, and twice as many
+    events wait in memory, and one more for each thread that waits for room; none is ever dropped;
     an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
 """
 
@@ -27,7 +27,7 @@ from eventflow import mirror
 from eventflow.disk import Disk, abandon_in_children
 from eventflow.errors import LogClosed, NoActiveSpan, StoreError
 from eventflow.event import Link, Payload
-from eventflow.intake import NO_LINK, Intake, Recorded
+from eventflow.intake import NO_LINK, Batch, Intake, Recorded
 from eventflow.log.format import LINE_BYTES_MAX
 from eventflow.log.segment import LogWriter
 from eventflow.sources import Sources, SystemSources
@@ -37,7 +37,6 @@ BATCH_BYTES_MAX = LINE_BYTES_MAX
 BATCHES_WAITING_MAX = 4
 BATCH_SECONDS_MAX = 0.02
 TOGETHER_MAX = 32
-_LONG_BYTES = 4 << 10
 _LOOKS_BEFORE_SLEEP = 20
 
 
@@ -109,14 +108,6 @@ def record(payload: Payload, *causes: Link) -> Link:
     return current_span().record(payload, *causes)
 
 
-class _Batch:
-    """Event lines on their way to the disk: pieces of whole lines, how many lines and bytes."""
-
-    def __init__(self) -> None:
-        self.pieces: list[bytes] = []
-        self.count = self.size = 0
-
-
 class RecorderStatistics(msgspec.Struct, frozen=True):
     """A recorder's numbers so far. `waiting_max` is the most events that waited in memory at once."""
 
@@ -157,8 +148,7 @@ class Recorder:
         self.run = run
         self._writer = LogWriter(log, run, self.sources.name_suffix(), disk)
         self.writer = self._writer.writer
-        self._batch_seconds_max = batch_seconds_max
-        self._links = links
+        self._links, self._batch_seconds_max = links, batch_seconds_max
         self._event_id, self._time_ns = self.sources.event_id, self.sources.time_ns
         self._first_seq = self._writer.seq + 1  # not 0 if the sources gave a name that was there
         self._intake = Intake(run, self.writer, self._first_seq, self.sources, links=links)
@@ -166,15 +156,12 @@ class Recorder:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)  # durable, room or failure: whoever waits looks again
         self._work = threading.Condition(self._lock)  # something for the writer thread to do
-        self._full: list[_Batch] = []
-        self._filling = _Batch()
-        self._is_idle = self._is_blocked = False  # idle: to be woken; blocked: full, closing or failed
-        self._must_look = False  # whether it is one of both: the one thing that `record` asks
-        self._durable_seq = self._writer.seq
-        self._flush_seq = -1
-        self._batches = 0
-        self._waiting_max = 0
-        self._closing = False
+        self._full: list[Batch] = []
+        self._filling = Batch()
+        self._is_idle = self._is_over = self._closing = False  # to be woken; it has looked for the last time
+        self._must_look = False  # the one thing that `record` asks: idle, full, closing, over or failed
+        self._durable_seq, self._flush_seq = self._writer.seq, -1
+        self._batches = self._waiting_max = 0
         self._failure: StoreError | None = None
         self._thread = threading.Thread(target=self._write_batches, name="eventflow-log", daemon=True)
         self._thread.start()
@@ -200,20 +187,25 @@ class Recorder:
             EventTooLarge: its line is longer than `LINE_BYTES_MAX`, 1 MiB. Nothing was recorded.
             TypeError: the payload holds something that JSON cannot. Nothing was recorded.
         """
-        is_due = not payload.BRIEF and self._is_due(span, payload, causes)
         link = Link(self._event_id(), span.stream.trace_id, span.span_id) if self._links else NO_LINK
         entry = (span, payload, link, causes, self._time_ns())
+        if not payload.BRIEF:
+            self._record_at_once(entry)
+            return link
         if self._links:
             span.stream.last = link
         self._recorded.append(entry)
-        if self._must_look or is_due or len(self._recorded) >= TOGETHER_MAX:
-            self._look_after(entry, is_due)
+        if self._must_look or len(self._recorded) >= TOGETHER_MAX:
+            self._look_after(entry)
         return link
 
     def number(self) -> None:
         """Give what was recorded its numbers, so that its streams know how far they are told."""
         with self._lock:
-            self._intake.number()
+            if self._can_number():
+                self._intake.number()
+                if len(self._intake) >= TOGETHER_MAX:
+                    self._encode()
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Return when everything that was recorded before this call is on disk.
@@ -223,17 +215,17 @@ class Recorder:
             TimeoutError: it was not within `timeout_s`.
         """
         with self._lock:
-            if self._failure is None:
-                self._encode()
-            target = self._intake.next_seq - 1
+            self._encode()
+            left = 0 if self._can_number() else len(self._recorded)
+            target = self._intake.next_seq + left - 1
             self._flush_seq = max(self._flush_seq, target)
             self._work.notify()
-            done = self._changed.wait_for(lambda: self._failure or self._durable_seq >= target, timeout_s)
+            done = self._changed.wait_for(lambda: self._durable_seq >= target or not self._can_number(), timeout_s)
             if self._durable_seq >= target:
                 return
             if not done:
                 raise TimeoutError(f"the log was not durable within {timeout_s} s")
-            raise self._failure or LogClosed("the recorder failed")
+            raise self._failure or LogClosed("the recorder is closed")
 
     def close(self) -> None:
         """Flush, stop the writer thread and release the segment. Idempotent.
@@ -249,6 +241,7 @@ class Recorder:
                 self._closing = True
                 self._block_if_full()
                 self._work.notify()
+                self._changed.notify_all()
             if self._thread is not threading.current_thread():
                 self._thread.join()
             self._writer.close()
@@ -256,9 +249,9 @@ class Recorder:
     def statistics(self) -> RecorderStatistics:
         """The numbers so far."""
         with self._lock:
-            recorded, durable = self._intake.next_seq + len(self._recorded), self._durable_seq + 1
-            first, batches = self._first_seq, self._batches
-            return RecorderStatistics(recorded - first, durable - first, batches, self._waiting_max)
+            first = self._first_seq
+            recorded = self._intake.next_seq + len(self._recorded) - first
+            return RecorderStatistics(recorded, self._durable_seq + 1 - first, self._batches, self._waiting_max)
 
     @property
     def failure(self) -> StoreError | None:
@@ -271,28 +264,42 @@ class Recorder:
     def __exit__(self, *_error: object) -> None:
         self.close()
 
-    def _is_due(self, span: Span, payload: Payload, causes: tuple[Link, ...]) -> bool:
-        """Whether lines have to be made once this event is there, which may be the last that memory has room for."""
+    def _record_at_once(self, entry: Recorded) -> None:
+        """An event that may have no line, or could be changed by whoever has its payload: its line is made now."""
         with self._lock:
-            size = self._intake.try_line(span, payload, causes)
-            return size > _LONG_BYTES or len(self._intake) >= TOGETHER_MAX - 1
+            self._wake()
+            if self._must_look:
+                self._wait_for_room()
+            self._intake.number_now(entry)
+            self._encode()
+            entry[0].stream.last = entry[2]
 
-    def _look_after(self, entry: Recorded, is_due: bool) -> None:
+    def _look_after(self, entry: Recorded) -> None:
         """What `record` leaves to do: wake the writer thread, wait for room, see to what came."""
         with self._lock:
-            if self._is_idle:
-                self._is_idle = False
-                self._work.notify()
-            if self._is_blocked:
-                self._wait_for_room(entry)
-            if is_due or len(self._recorded) >= TOGETHER_MAX:
+            self._wake()
+            try:
+                self._wait_for_room()
+            except StoreError:
+                if self._intake.take_back(entry) or self._failure is not None:
+                    raise
+            if len(self._recorded) >= TOGETHER_MAX:
                 self._encode()
-            self._must_look = self._is_blocked
+            self._block_if_full()
+
+    def _wake(self) -> None:
+        if self._is_idle:
+            self._work.notify()
+            self._is_idle = False
+
+    def _can_number(self) -> bool:
+        """Whether the writer thread will see what gets a number now."""
+        return self._failure is None and not self._is_over
 
     def _encode(self) -> None:
         """What was recorded becomes lines of the batch, or, if they do not fit, of a new one: with the lock held."""
         intake = self._intake
-        if not len(intake):
+        if not len(intake) or not self._can_number():
             return
         lines = intake.encode()
         count, size = len(intake.numbered), len(lines)
@@ -307,17 +314,19 @@ class Recorder:
 
     def _close_batch(self) -> None:
         """What is filled goes to the writer thread."""
-        self._full, self._filling = [*self._full, self._filling], _Batch()  # in one step: see `record`
+        self._full, self._filling = [*self._full, self._filling], Batch()  # in one step: see `record`
         self._block_if_full()
 
-    def _wait_for_room(self, entry: Recorded) -> None:
+    def _wait_for_room(self) -> None:
         """Back-pressure, or the end: called with the lock held."""
-        self._work.notify()
-        self._changed.wait_for(lambda: self._failure or self._closing or len(self._full) < BATCHES_WAITING_MAX)
-        if self._failure is not None:
-            raise self._failure
-        if self._closing and self._intake.take_back(entry):
-            raise LogClosed("the recorder is closed")
+        if len(self._full) >= BATCHES_WAITING_MAX:
+            self._work.notify()
+            self._changed.wait_for(lambda: self._is_ending() or len(self._full) < BATCHES_WAITING_MAX)
+        if self._is_ending():
+            raise self._failure or LogClosed("the recorder is closed")
+
+    def _is_ending(self) -> bool:
+        return self._closing or self._failure is not None
 
     def _write_batches(self) -> None:
         try:
@@ -332,7 +341,7 @@ class Recorder:
         except Exception as problem:  # noqa: BLE001  (a bug here must end the run, never hang it)
             self._fail(StoreError(f"the log's writer thread failed ({problem!r}): please report it"))
 
-    def _next_batch(self) -> "_Batch | None":
+    def _next_batch(self) -> Batch | None:
         """Wait for an event, then a moment for company. None when the recorder closes.
 
         To be woken costs the caller of `record` more than to record: so while events keep coming this wakes by itself,
@@ -350,14 +359,13 @@ class Recorder:
             if not self._full and self._filling.count:
                 self._close_batch()
             batch = self._full.pop(0) if self._full else None
+            self._is_over = batch is None
             self._block_if_full()
             self._changed.notify_all()
             return batch
 
     def _block_if_full(self) -> None:
-        is_over = self._closing or self._failure is not None
-        self._is_blocked = is_over or len(self._full) >= BATCHES_WAITING_MAX
-        self._must_look = self._is_idle or self._is_blocked
+        self._must_look = self._is_idle or self._is_ending() or len(self._full) >= BATCHES_WAITING_MAX
 
     def _linger(self) -> bool:
         """Look for events a few times, as long apart as they may wait. Whether some came, and so have waited."""
@@ -378,9 +386,9 @@ class Recorder:
 
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
+            self._intake.number()  # they count as recorded
+            self._intake.numbered, self._full, self._filling = [], [], Batch()
             self._failure = failure
-            self._full, self._filling = [], _Batch()
-            self._intake.clear()
             self._block_if_full()
             self._changed.notify_all()
 

@@ -110,8 +110,8 @@ def _escaped(payload: Payload) -> Payload:
     return msgspec.structs.replace(payload, **plain)
 
 
-def try_line(event: Event[Payload]) -> int:
-    """How long the event's line is in bytes, its newline included.
+def require_line(event: Event[Payload]) -> None:
+    """Nothing, if the event can be a line.
 
     Raises:
         EventTooLarge: it is longer than `LINE_BYTES_MAX`.
@@ -122,7 +122,6 @@ def try_line(event: Event[Payload]) -> int:
         raise TypeError(LINE_BREAK)
     if len(line) >= LINE_BYTES_MAX:
         raise EventTooLarge(event.type, len(line) + 1, LINE_BYTES_MAX)
-    return len(line) + 1
 
 
 def encode_commit(count: int, seq: int, chain: bytes) -> bytes:

@@ -284,7 +284,9 @@ class MeasureFold:
         active = self._active.get(event.stream)
         if active is not None and active.book is book:
             self._end(event.stream)
-        self._attempts_over[event.stream] = max(event.version, self._attempts_over.get(event.stream, -1))
+        number = request_number(event.stream)
+        if number is None or self._tally.version(number) < event.version:
+            self._attempts_over[event.stream] = max(event.version, self._attempts_over.get(event.stream, -1))
 
     def _end(self, stream: str) -> None:
         active = self._active.pop(stream)
