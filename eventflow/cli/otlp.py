@@ -230,9 +230,14 @@ def _export_beside(folder: RunFolder, settings: "Settings", run: socket.socket) 
 
 
 def _step_back() -> None:
-    """Take only the processor time that nobody else wants."""
+    """Take only the processor time that nobody else wants.
+
+    Nice alone would do for the share, but whoever wants a core back waits then until this one's turn is over.
+    """
     with contextlib.suppress(OSError):
         os.nice(19)
+        if hasattr(os, "SCHED_IDLE"):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _tell(run: socket.socket, report: Report) -> None:
