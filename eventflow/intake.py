@@ -7,10 +7,11 @@ they would find the processor's caches full of that other work, and take twice a
 Invariants:
     `seq` is gapless in the order of the list, `version` gapless for each stream, and an event links to the one before
     it in its stream;
-    an interrupt finds each event numbered and gone from the list, or neither: it can come after any call, so there is
-    none between the statements that belong together.
+    an interrupt finds each event with its number, its stream's next and the writer's, or without all of them: it can
+    come after any call, so there is none between the statements that belong together.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from eventflow.event import Event, Link, Payload
@@ -50,7 +51,7 @@ class Intake:
 
     Attributes:
         recorded: what came, in the log's order.
-        numbered: the events that have their numbers, all before `recorded`. Whoever has taken their lines empties it.
+        numbered: the events of the first of them, which have their numbers.
         next_seq: of the next event that is numbered.
     """
 
@@ -62,62 +63,53 @@ class Intake:
         self.numbered: list[Event[Payload]] = []
         self.next_seq = next_seq
 
-    def __len__(self) -> int:
-        return len(self.recorded) + len(self.numbered)
+    def seq_after(self) -> int:
+        """The `seq` of the next event that is recorded."""
+        return self.next_seq + len(self.recorded) - len(self.numbered)
 
     def number(self) -> None:
         """Give everything that was recorded its place in the log and in its stream."""
-        recorded, numbered = self.recorded, self.numbered
-        for _ in range(len(recorded)):
-            span, payload, link, causes, time_ns = recorded[0]
-            stream = span.stream
-            event = self._event(span, payload, link.id if self._links else self._event_id(), causes, time_ns)
-            numbered += (event,)  # no call from here on
-            stream.version = event.version + 1
-            stream.last_numbered = link
-            self.next_seq = event.seq + 1
-            del recorded[0]
+        self._number(self.recorded[len(self.numbered) :])
 
     def number_now(self, entry: Recorded) -> None:
-        """Give an event its place, behind all that is in the list, unless it has no line.
+        """Record an event behind all that have numbers, with its own, unless it has no line.
 
         Raises:
-            EventTooLarge: its line is longer than `LINE_BYTES_MAX`. There is no such event then.
-            TypeError: the payload holds something that JSON cannot. Likewise.
+            EventTooLarge: its line is longer than `LINE_BYTES_MAX`. Nothing was recorded.
+            TypeError: the payload holds something that JSON cannot. Nothing was recorded.
         """
         self.number()
-        span, payload, link, causes, time_ns = entry
-        event = self._event(span, payload, link.id if self._links else self._event_id(), causes, time_ns)
-        require_line(event)
-        self._take_in(event, span.stream, link)
+        self._number((entry,), is_new=True)
 
-    def _take_in(self, event: Event[Payload], stream: Stream, link: Link) -> None:
-        numbered = self.numbered
-        numbered += (event,)  # no call from here on
-        stream.version = event.version + 1
-        stream.last_numbered = link
-        self.next_seq = event.seq + 1
-
-    def _event(
-        self, span: Place, payload: Payload, event_id: str, causes: tuple[Link, ...], time_ns: int
-    ) -> Event[Payload]:
-        stream = span.stream
-        last = stream.last_numbered
-        return Event(
-            event_id,
-            payload.TYPE,
-            time_ns,
-            self._run,
-            stream.name,
-            stream.version,
-            self._writer,
-            self.next_seq,
-            stream.trace_id,
-            span.span_id,
-            payload,
-            span.parent_span_id,
-            () if not self._links else (last, *causes) if last else causes,
-        )
+    def _number(self, entries: Sequence[Recorded], is_new: bool = False) -> None:
+        run, writer, has_links, event_id = self._run, self._writer, self._links, self._event_id
+        recorded, numbered, place = self.recorded, self.numbered, len(self.numbered)
+        for entry in entries:
+            span, payload, link, causes, time_ns = entry
+            stream, seq = span.stream, self.next_seq
+            version, last = stream.version, stream.last_numbered
+            event = Event(
+                link.id if has_links else event_id(),
+                payload.TYPE,
+                time_ns,
+                run,
+                stream.name,
+                version,
+                writer,
+                seq,
+                stream.trace_id,
+                span.span_id,
+                payload,
+                span.parent_span_id,
+                () if not has_links else (last, *causes) if last else causes,
+            )
+            if is_new:
+                require_line(event)
+                recorded[place:place] = (entry,)  # no call from here on
+            numbered += (event,)
+            stream.version = version + 1
+            stream.last_numbered = link
+            self.next_seq = seq + 1
 
     def encode(self) -> bytes:
         """Number everything, and give the lines of all that is numbered."""
@@ -125,8 +117,8 @@ class Intake:
         return encode_brief(self.numbered)
 
     def take_back(self, entry: Recorded) -> bool:
-        """Whether the entry was not numbered yet, and is gone now as if it had never been recorded."""
-        for place in range(len(self.recorded)):
+        """Whether the entry has no number yet, and is gone now as if it had never been recorded."""
+        for place in range(len(self.numbered), len(self.recorded)):
             if self.recorded[place] is entry:
                 del self.recorded[place]
                 return True

@@ -11,7 +11,7 @@ interpreter, and makes the lines of the few that came last.
 
 Invariants:
     events of one recorder have gapless `seq` in the order of the calls; those of one stream gapless `version`;
-    at most `BATCHES_WAITING_MAX` batches of 1 MiB, or of `TOGETHER_MAX` lines if those are longer, and twice as many
+    at most `BATCHES_WAITING_MAX` batches of 1 MiB, or of `TOGETHER_MAX` lines if those are longer, and as many
     events wait in memory, and one more for each thread that waits for room; none is ever dropped;
     an event that `flush` has returned for is on disk; after a failed write nothing is acknowledged any more.
 """
@@ -204,8 +204,6 @@ class Recorder:
         with self._lock:
             if self._can_number():
                 self._intake.number()
-                if len(self._intake) >= TOGETHER_MAX:
-                    self._encode()
 
     def flush(self, timeout_s: float | None = None) -> None:
         """Return when everything that was recorded before this call is on disk.
@@ -216,8 +214,7 @@ class Recorder:
         """
         with self._lock:
             self._encode()
-            left = 0 if self._can_number() else len(self._recorded)
-            target = self._intake.next_seq + left - 1
+            target = self._intake.seq_after() - 1
             self._flush_seq = max(self._flush_seq, target)
             self._work.notify()
             done = self._changed.wait_for(lambda: self._durable_seq >= target or not self._can_number(), timeout_s)
@@ -250,7 +247,7 @@ class Recorder:
         """The numbers so far."""
         with self._lock:
             first = self._first_seq
-            recorded = self._intake.next_seq + len(self._recorded) - first
+            recorded = self._intake.seq_after() - first
             return RecorderStatistics(recorded, self._durable_seq + 1 - first, self._batches, self._waiting_max)
 
     @property
@@ -299,7 +296,7 @@ class Recorder:
     def _encode(self) -> None:
         """What was recorded becomes lines of the batch, or, if they do not fit, of a new one: with the lock held."""
         intake = self._intake
-        if not len(intake) or not self._can_number():
+        if not intake.recorded or not self._can_number():
             return
         lines = intake.encode()
         count, size = len(intake.numbered), len(lines)
@@ -310,6 +307,7 @@ class Recorder:
         batch.pieces += (lines,)  # no call from here on: see `Intake`
         batch.count += count
         batch.size += size
+        del intake.recorded[:count]
         intake.numbered = []
 
     def _close_batch(self) -> None:
@@ -379,7 +377,7 @@ class Recorder:
 
     def _waiting(self) -> int:
         """How many events wait."""
-        return len(self._intake) + self._filling.count + sum(batch.count for batch in self._full)
+        return len(self._recorded) + self._filling.count + sum(batch.count for batch in self._full)
 
     def _is_urgent(self) -> bool:
         return bool(self._full) or self._flush_seq > self._durable_seq or self._closing
@@ -387,6 +385,7 @@ class Recorder:
     def _fail(self, failure: StoreError) -> None:
         with self._lock:
             self._intake.number()  # they count as recorded
+            del self._recorded[: len(self._intake.numbered)]
             self._intake.numbered, self._full, self._filling = [], [], Batch()
             self._failure = failure
             self._block_if_full()
