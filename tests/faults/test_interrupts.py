@@ -170,7 +170,7 @@ def test_a_recorder_interrupted_anywhere_has_the_event_wholly_or_not_at_all(
 
     def prepare() -> Callable[[], object]:
         script = Script(run.run, f"r{len(recorders)}")
-        recorder = Recorder(run.log, run.run, sources=script, batch_seconds_max=0.001 if before == 1 else 0.3)
+        recorder = Recorder(run.log, run.run, sources=script, batch_seconds_max=0.001 if before == 1 else 0.1)
         span = recorder.adopt(script.handoff(0))
         for number in range(before):
             span.record(payload(number))
