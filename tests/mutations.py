@@ -32,6 +32,7 @@ INTERRUPTS = "tests/faults/test_interrupts.py"
 LOG = "tests/unit/log/test_log.py"
 PROCESSES = "tests/faults/test_many_processes.py"
 RECORDER = "tests/unit/test_recorder.py"
+LINES = "tests/unit/test_recorder_lines.py"
 FOLLOWING = "tests/unit/log/test_following.py"
 APPENDING = "tests/unit/log/test_appending.py"
 SEALED = "tests/unit/log/test_sealed.py"
@@ -216,10 +217,31 @@ MUTATIONS = (
         (RECORDER, CRASH),
     ),
     Mutation(
+        "nothing gets a number that nobody will write",
+        "recorder.py",
+        "            if self._can_number():\n                self._intake.number()\n",
+        "            self._intake.number()\n",
+        (LINES, RECORDER),
+    ),
+    Mutation(
+        "a sleeping writer thread is woken",
+        "recorder.py",
+        "        self._must_look = self._is_idle or self._is_ending()",
+        "        self._must_look = self._is_ending()",
+        (LINES, RECORDER),
+    ),
+    Mutation(
+        "what can change gets its line at once",
+        "recorder.py",
+        "            self._intake.number_now(entry)\n            self._encode()\n",
+        "            self._intake.number_now(entry)\n",
+        (LINES, RECORDER),
+    ),
+    Mutation(
         "a recorder goes on with the numbers of its log",
         "recorder.py",
-        "self._first_seq = self._next_seq = self._writer.seq + 1",
-        "self._first_seq = self._next_seq = 0",
+        "self._first_seq = self._writer.seq + 1",
+        "self._first_seq = 0",
         (CRASH, RECORDER, "tests/faults/test_torture.py"),
     ),
     Mutation(
@@ -275,7 +297,7 @@ MUTATIONS = (
     Mutation(
         "a checkpoint never says more than is on disk",
         "log/following.py",
-        "            self._make_read_events_durable()\n",
+        "            make_durable(self._tail.log, self._disk)  # no checkpoint may be ahead of the log\n",
         "",
         (CRASH, CUT, FOLLOWING),
     ),
