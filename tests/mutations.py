@@ -359,19 +359,8 @@ def try_mutation(mutation: Mutation, folder: Path) -> str | None:
 def first_failure(copy: Path, test: str) -> str | None:
     """Run the tests of a file in a copy; the name of the first one that fails."""
     environment = os.environ | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-x",
-        "--tb=no",
-        "-p",
-        "no:cacheprovider",
-        "-o",
-        "timeout=60",
-        test,
-    ]
+    options = ("-q", "-x", "--tb=no", "-p", "no:cacheprovider", "-o", "timeout=60")
+    command = [sys.executable, "-m", "pytest", *options, test]
     done = subprocess.run(
         command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=TIMEOUT_SECONDS
     )
