@@ -94,7 +94,7 @@ def _ways(material: Material) -> dict[str, str]:
     What it read and where it wrote does not matter, nor what the servers of a sweep are called.
     """
     asked: dict[str, list[str]] = {run: [] for run in material.infos}
-    if len(asked) > 1:
+    if sum(not info.labels.get(SWEEP) for info in material.infos.values()) > 1:
         servers = "SELECT DISTINCT run, regexp_extract(url, '^[^/]*//([^/?#]*)', 1) FROM requests ORDER BY ALL"
         for run, server in material.connection.sql(servers).fetchall():
             asked[run].append(server)

@@ -236,7 +236,7 @@ class Recorder:
         finally:
             with self._lock:
                 self._closing = True
-                self._block_if_full()
+                self._set_must_look()
                 self._work.notify()
                 self._changed.notify_all()
             if self._thread is not threading.current_thread():
@@ -282,7 +282,7 @@ class Recorder:
                     raise
             if len(self._recorded) >= TOGETHER_MAX:
                 self._encode()
-            self._block_if_full()
+            self._set_must_look()
 
     def _wake(self) -> None:
         if self._is_idle:
@@ -312,8 +312,8 @@ class Recorder:
 
     def _close_batch(self) -> None:
         """What is filled goes to the writer thread."""
-        self._full, self._filling = [*self._full, self._filling], Batch()  # in one step: see `record`
-        self._block_if_full()
+        self._full, self._filling = [*self._full, self._filling], Batch()  # in one step: see `Intake`
+        self._set_must_look()
 
     def _wait_for_room(self) -> None:
         """Back-pressure, or the end: called with the lock held."""
@@ -347,7 +347,7 @@ class Recorder:
         """
         with self._lock:
             if not self._linger():
-                self._is_idle = self._must_look = True  # before it looks whether there is something: see `record`
+                self._is_idle = self._must_look = True  # before it looks whether there is something
                 self._work.wait_for(lambda: self._waiting() or self._closing)
                 self._is_idle = False
                 self._work.wait_for(self._is_urgent, self._batch_seconds_max)
@@ -358,11 +358,11 @@ class Recorder:
                 self._close_batch()
             batch = self._full.pop(0) if self._full else None
             self._is_over = batch is None
-            self._block_if_full()
+            self._set_must_look()
             self._changed.notify_all()
             return batch
 
-    def _block_if_full(self) -> None:
+    def _set_must_look(self) -> None:
         self._must_look = self._is_idle or self._is_ending() or len(self._full) >= BATCHES_WAITING_MAX
 
     def _linger(self) -> bool:
@@ -388,7 +388,7 @@ class Recorder:
             del self._recorded[: len(self._intake.numbered)]
             self._intake.numbered, self._full, self._filling = [], [], Batch()
             self._failure = failure
-            self._block_if_full()
+            self._set_must_look()
             self._changed.notify_all()
 
     def abandon_in_child(self) -> None:
@@ -396,4 +396,4 @@ class Recorder:
         self._lock = threading.Lock()
         self._changed = self._work = threading.Condition(self._lock)
         self._failure = LogClosed("this process was forked from the one that opened it")
-        self._block_if_full()
+        self._set_must_look()

@@ -19,10 +19,10 @@ from typing import NamedTuple, Self
 import msgspec
 
 from eventflow.disk import Disk, abandon_in_children
-from eventflow.errors import EventTooLarge, LogWriteFailed, PartlyAppended, UsageError, WrongVersion
+from eventflow.errors import LogWriteFailed, PartlyAppended, UsageError, WrongVersion
 from eventflow.event import Event, Payload
 from eventflow.log.following import make_durable
-from eventflow.log.format import LINE_BREAK, LINE_BYTES_MAX, encode_events
+from eventflow.log.format import LINE_BREAK, LINE_BYTES_MAX, encode_events, require_room
 from eventflow.log.reader import RunTail, read_events
 from eventflow.log.segment import SEGMENT_BYTES_MAX, LogWriter
 
@@ -218,5 +218,4 @@ def _require_one_story(events: Sequence[Event[Payload]], expected_version: int) 
 
 def _require_lines_that_fit(events: Sequence[Event[Payload]], lines: bytes) -> None:
     for event, line in zip(events, lines.split(b"\n"), strict=False):
-        if len(line) >= LINE_BYTES_MAX:
-            raise EventTooLarge(event.type, len(line) + 1, LINE_BYTES_MAX)
+        require_room(event, line)

@@ -91,7 +91,7 @@ def encode_events(events: Sequence[Event[Payload]]) -> bytes:
 
 
 def encode_brief(events: Sequence[Event[Payload]]) -> bytes:
-    """The event lines of payloads that were promised to be brief, or were tried before.
+    """The event lines of payloads that were promised to be brief, or whose events passed `require_line`.
 
     Should a text hold what UTF-8 has no bytes for, a lone surrogate, it is written as an escape: the event counts.
 
@@ -99,9 +99,9 @@ def encode_brief(events: Sequence[Event[Payload]]) -> bytes:
         TypeError: a payload holds something that JSON cannot, against its promise.
     """
     try:
-        return _encoder.encode_lines(events)
+        return encode_events(events)
     except UnicodeEncodeError:
-        return _encoder.encode_lines([msgspec.structs.replace(event, data=_escaped(event.data)) for event in events])
+        return encode_events([msgspec.structs.replace(event, data=_escaped(event.data)) for event in events])
 
 
 def _escaped(payload: Payload) -> Payload:
@@ -120,6 +120,15 @@ def require_line(event: Event[Payload]) -> None:
     line = _encoder.encode(event)
     if b"\n" in line:
         raise TypeError(LINE_BREAK)
+    require_room(event, line)
+
+
+def require_room(event: Event[Payload], line: bytes) -> None:
+    """Nothing, if the event's line, here without its newline, is no longer than a line may be.
+
+    Raises:
+        EventTooLarge: it is longer than `LINE_BYTES_MAX`.
+    """
     if len(line) >= LINE_BYTES_MAX:
         raise EventTooLarge(event.type, len(line) + 1, LINE_BYTES_MAX)
 

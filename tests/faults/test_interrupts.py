@@ -197,7 +197,7 @@ def test_a_recorder_interrupted_anywhere_has_the_event_wholly_or_not_at_all(
         seconds = [json.loads(line)["data"]["seconds"] for line in lines_of(run.log / recorder.writer)]
         assert seconds == list(range(before + 3)), where
         places += 1
-    assert places >= 6
+    assert places >= (6 if is_brief and before == 1 else 8)
     check_chain(run)
 
 

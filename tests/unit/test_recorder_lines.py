@@ -172,7 +172,7 @@ def test_a_sleeping_writer_is_woken_whatever_waited_in_between(run: RunFolder) -
         while not recorder._is_idle:
             threading.Event().wait(0.001)
         with recorder._lock:
-            recorder._block_if_full()  # what the last step of `_look_after` does
+            recorder._set_must_look()  # what the last step of `_look_after` does
         span.record(SAID)
         until = time.monotonic() + 5
         while not recorder.statistics().durable:
